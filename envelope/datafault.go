@@ -1,0 +1,57 @@
+package envelope
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// dataError reports that data and Go type do not fit together. The causes of
+// encoding/json quote what they met ("number 4711"), and so may those of a type
+// that reads itself; the text leaves that out, errors.As still finds the cause.
+type dataError struct {
+	text  string
+	cause error
+}
+
+func (e *dataError) Error() string { return e.text }
+func (e *dataError) Unwrap() error { return e.cause }
+
+// dataFault explains why data does not decode as the named message type.
+func dataFault(name string, err error) error {
+	text := fmt.Sprintf("data does not fit the Go type of %s: refused by %T", name, err)
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		kind, _, _ := strings.Cut(e.Value, " ")
+		text = fmt.Sprintf("data does not fit the Go type of %s: field %q cannot take a %s as %s (byte %d)",
+			name, e.Field, kind, e.Type, e.Offset)
+	}
+	return &dataError{text, err}
+}
+
+// marshalFault explains why a payload does not marshal.
+func marshalFault(err error) error {
+	return &dataError{fmt.Sprintf("envelope: data: does not marshal: refused by %T", err), err}
+}
+
+// maxClip bounds foreign names in errors.
+const maxClip = 64
+
+// clip shortens a name that may be foreign for an error text, and replaces what
+// would break a log line.
+func clip(name string) string {
+	cut := len(name) > maxClip
+	if cut {
+		name = name[:maxClip]
+	}
+	name = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, name)
+	if cut {
+		name += "..."
+	}
+	return name
+}

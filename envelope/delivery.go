@@ -1,0 +1,71 @@
+package envelope
+
+import (
+	"context"
+
+	"codeberg.org/dataverket/messaging/subject"
+)
+
+// Delivery is one message as a handler meets it: the envelope and how it came.
+// It is read-only and lives as long as the handler's call.
+type Delivery struct {
+	// Envelope is the decoded and validated envelope.
+	Envelope *Envelope
+	// Subject is the subject the message was first published on, also when this
+	// delivery is a replay of a dead letter.
+	Subject subject.Subject
+	// Header holds the headers as they were stored, own and foreign.
+	Header Header
+	// Stream and Sequence are where this delivery is stored.
+	Stream   string
+	Sequence uint64
+	// Durable is the consumer that received it.
+	Durable string
+	// Attempt counts from 1.
+	Attempt int
+	// LetterID names the dead letter that is being replayed, "" for an ordinary
+	// delivery.
+	LetterID string
+}
+
+// Context returns a ctx that carries the delivery's [Origin], so that whatever
+// the handler sends is correlated without a parameter (requirement X2): the same
+// correlation, actor and tenant (or platform scope), the envelope's id as
+// causation, and the trace of the header.
+//
+// An event of a foreign producer may lack an actor; a handler that answers such
+// an event sets its own with [OriginFrom] and [WithOrigin].
+func (d *Delivery) Context(ctx context.Context) context.Context {
+	e := d.Envelope
+	return WithOrigin(ctx, Origin{
+		CorrelationID: e.CorrelationID,
+		CausationID:   e.ID,
+		Actor:         e.Actor,
+		TenantID:      e.TenantID,
+		PlatformScope: e.TenantID == "",
+		Traceparent:   validTraceparent(d.Header.Get(HeaderTraceparent)),
+	})
+}
+
+// Received is a delivery with its typed data: what a handler gets. m.Envelope.ID
+// and m.Data are the usual reads.
+type Received[T any] struct {
+	*Delivery
+	// Data is the decoded payload.
+	Data T
+}
+
+// Route ties one message type and schema version to a handler. consumer.On and
+// inbox.On make routes; consumer.New takes them.
+type Route struct {
+	// Type and Version are what the route handles.
+	Type    string
+	Version int
+	// Handle applies the message. Its error is the verdict: nil acknowledges,
+	// [Permanent] dead-letters, [RetryAfterError] delays, anything else retries.
+	Handle func(context.Context, *Delivery) error
+	// MarkDead records in the handler's own store that the message became the
+	// dead letter letterID, so that later deliveries have no effect. It is nil
+	// for a handler without a store.
+	MarkDead func(ctx context.Context, d *Delivery, letterID string) error
+}

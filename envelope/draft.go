@@ -1,0 +1,191 @@
+package envelope
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"codeberg.org/dataverket/messaging/subject"
+)
+
+// Draft is a message before it has an identity: what [Type.New] returns and
+// outbox.Enqueue takes. The data is marshalled when the draft is made, so that
+// later changes of a map or a pointer do not reach it; what fails is reported by
+// [New], together with everything else.
+//
+// A Draft is an immutable value and may be used several times; each use becomes
+// a message with an id of its own. The zero value is refused by [New].
+type Draft struct {
+	typeName      string
+	schema        string
+	subject       subject.Subject
+	resourceID    string
+	orderingKey   string
+	projectID     string
+	environmentID string
+	datacenterID  string
+	visibility    Visibility
+	data          json.RawMessage
+	err           error // of marshalling
+}
+
+// Option sets a field of a single message that has a default.
+type Option func(*Draft)
+
+// OrderingKey sets the key within which messages keep their order: 1 to 256
+// bytes without control characters. Default: the resource id.
+func OrderingKey(key string) Option { return func(d *Draft) { d.orderingKey = key } }
+
+// Project sets project_id. Default: absent.
+func Project(id string) Option { return func(d *Draft) { d.projectID = id } }
+
+// Environment sets environment_id. Default: absent.
+func Environment(id string) Option { return func(d *Draft) { d.environmentID = id } }
+
+// Datacenter sets datacenter_id, the site that the resource belongs to. Default:
+// absent.
+func Datacenter(id string) Option { return func(d *Draft) { d.datacenterID = id } }
+
+// ExternallyVisible allows edges to send the message out of the platform.
+// Default: it stays inside (requirement E8).
+func ExternallyVisible() Option { return func(d *Draft) { d.visibility = External } }
+
+// New drafts a message about the resource resourceID, 1 to 256 bytes without
+// control characters. It cannot fail: what is wrong with the data or the ids is
+// reported where the message is sent.
+func (t Type[T]) New(resourceID string, data T, opts ...Option) Draft {
+	d := Draft{
+		typeName: t.name, schema: t.Schema(), subject: t.subject,
+		resourceID: resourceID, orderingKey: resourceID,
+	}
+	d.data, d.err = json.Marshal(data)
+	for _, opt := range opts {
+		opt(&d)
+	}
+	return d
+}
+
+// Message is a complete message, ready to be stored and published.
+type Message struct {
+	// Subject is where it is published.
+	Subject subject.Subject
+	// OrderingKey is what it keeps its order within.
+	OrderingKey string
+	// Traceparent is the W3C trace context it was made in, "" when there is
+	// none.
+	Traceparent string
+	// Envelope is what is stored and published.
+	Envelope *Envelope
+}
+
+// New turns a draft into a message from source: a new id (UUIDv7), the present
+// time, and the [Origin] that ctx carries. It reports all faults at once, each as
+// a [*FieldError] or [*MismatchError] named after what the caller sets: an origin
+// that is missing or lacks correlation, actor, or both tenant and PlatformScope;
+// an event of another service; ids that break their rules; data that is no JSON
+// object or is too large. outbox.Enqueue calls it; services rarely do.
+func New(ctx context.Context, source subject.Service, d Draft) (Message, error) {
+	o, ok := OriginFrom(ctx)
+	m := Message{
+		Subject: d.subject, OrderingKey: d.orderingKey,
+		Traceparent: validTraceparent(o.Traceparent),
+		Envelope:    d.envelope(source, o),
+	}
+	faults := append(originFaults(o, ok), d.faults(m.Envelope, ok)...)
+	if len(faults) > 0 {
+		return Message{}, fmt.Errorf("envelope: new message of type %q: %w", clip(d.typeName), errors.Join(faults...))
+	}
+	return m, nil
+}
+
+// envelope fills an envelope from draft and origin.
+func (d Draft) envelope(source subject.Service, o Origin) *Envelope {
+	return &Envelope{
+		SpecVersion: SpecVersion, ID: newID(), Type: d.typeName, Source: source, Subject: d.resourceID,
+		// Microseconds are what the wire and PostgreSQL hold; a finer time
+		// would not survive the first encoding.
+		Time:            time.Now().UTC().Truncate(time.Microsecond),
+		DataContentType: ContentTypeJSON, DataSchema: d.schema,
+		TenantID: o.TenantID, ProjectID: d.projectID, EnvironmentID: d.environmentID, DatacenterID: d.datacenterID,
+		Actor: o.Actor, CorrelationID: o.CorrelationID, CausationID: o.CausationID,
+		Visibility: d.visibility, Data: d.data,
+	}
+}
+
+// faults checks everything that the origin is not to blame for.
+func (d Draft) faults(e *Envelope, hasOrigin bool) []error {
+	if d.typeName == "" {
+		return []error{&FieldError{"draft", "is empty: make it with the New method of a Type"}}
+	}
+	var faults []error
+	if d.err != nil {
+		faults = append(faults, marshalFault(d.err))
+	}
+	var reasons [fieldCount]string
+	e.validate(&reasons)
+	for i, reason := range reasons {
+		if name, tell := d.blame(i, reason, hasOrigin); tell {
+			faults = append(faults, &FieldError{name, reason})
+		}
+	}
+	if reason := checkResource(d.orderingKey); reason != "" && d.orderingKey != d.resourceID {
+		faults = append(faults, &FieldError{"OrderingKey", reason})
+	}
+	faults = append(faults, e.subjectMismatches(d.subject)...)
+	if size := e.size(); size > MaxSize {
+		faults = append(faults, tooLarge(size))
+	}
+	return faults
+}
+
+// originFaults checks what [New] demands beyond the wire: readers tolerate an
+// event without an actor, we do not send one.
+func originFaults(o Origin, ok bool) []error {
+	if !ok {
+		return []error{&FieldError{"Origin", "is missing in ctx: set it at the edge with envelope.WithOrigin; " +
+			"the ctx of a handler carries it"}}
+	}
+	var faults []error
+	if o.CorrelationID == "" {
+		faults = append(faults, &FieldError{"Origin.CorrelationID", "is required: start with envelope.NewOrigin"})
+	}
+	if o.Actor == "" {
+		faults = append(faults, &FieldError{"Origin.Actor", "is required: say who initiated the work"})
+	}
+	switch {
+	case o.TenantID == "" && !o.PlatformScope:
+		faults = append(faults, &FieldError{"Origin.TenantID", "is required: " +
+			"set it, or set Origin.PlatformScope when the work is for no tenant"})
+	case o.TenantID != "" && o.PlatformScope:
+		faults = append(faults, &FieldError{"Origin.PlatformScope", "contradicts Origin.TenantID: set one of the two"})
+	}
+	return faults
+}
+
+// blame names what the caller of [New] sets where the i-th field is refused, and
+// returns whether that is worth telling: what follows from a fault that is
+// reported already is not.
+func (d Draft) blame(i int, reason string, hasOrigin bool) (name string, tell bool) {
+	name = fields[i].name
+	tell = reason != ""
+	switch i {
+	case fieldCorrelation, fieldCausation, fieldActor, fieldTenant:
+		// originFaults has said which of them are missing.
+		return originNames[i], tell && hasOrigin && reason != reasonRequired
+	case fieldSubject:
+		name = "resource id"
+	case fieldData:
+		tell = tell && d.err == nil
+	}
+	return name, tell
+}
+
+// originNames is constant: where the fields of an envelope come from ctx.
+var originNames = [fieldCount]string{
+	fieldCorrelation: "Origin.CorrelationID",
+	fieldCausation:   "Origin.CausationID",
+	fieldActor:       "Origin.Actor",
+	fieldTenant:      "Origin.TenantID",
+}

@@ -1,0 +1,4 @@
+package envelope
+
+// FieldCount is how many fields the wire contract has.
+const FieldCount = fieldCount
