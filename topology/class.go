@@ -1,0 +1,81 @@
+package topology
+
+import (
+	"strings"
+
+	"codeberg.org/dataverket/messaging/subject"
+)
+
+// Class is what kind of messages a stream holds. Each service has at most one
+// stream of each class, and no stream mixes classes or belongs to a tenant
+// (requirement T2).
+type Class string
+
+// The classes.
+const (
+	// ClassCommands: DV_<SERVICE>_CMD with dv.<service>.cmd.*, kept for 14 days.
+	ClassCommands Class = "cmd"
+	// ClassEvents: DV_<SERVICE>_EVT with dv.<service>.evt.>, kept for 7 days.
+	ClassEvents Class = "evt"
+	// ClassTaskEvents: DV_TASK_EVT with dv.task.evt.*, kept for 7 days. There
+	// is one in the platform, owned by the service that its declaration names.
+	ClassTaskEvents Class = "task"
+	// ClassDeadLetters: DV_<SERVICE>_DLQ with dv.<service>.dlq.>, the letters
+	// of the consuming service, without age.
+	ClassDeadLetters Class = "dlq"
+	// ClassDeadLetterOps: DV_<SERVICE>_DLQOPS with dv.<service>.dlqmark.* and
+	// dv.<service>.replay.*, without age. It is apart from the letters so that
+	// a full letter stream never locks the operator out.
+	ClassDeadLetterOps Class = "dlqops"
+)
+
+// taskStream is the name of the one stream that no service is part of.
+const taskStream = "DV_TASK_EVT"
+
+// Classes returns all classes.
+func Classes() []Class {
+	return []Class{ClassCommands, ClassEvents, ClassTaskEvents, ClassDeadLetters, ClassDeadLetterOps}
+}
+
+// Valid reports whether c is one of the classes.
+func (c Class) Valid() bool {
+	switch c {
+	case ClassCommands, ClassEvents, ClassTaskEvents, ClassDeadLetters, ClassDeadLetterOps:
+		return true
+	}
+	return false
+}
+
+// dead reports whether messages of c wait for an operator, and so must not age
+// out, and must be removable once they are dealt with.
+func (c Class) dead() bool { return c == ClassDeadLetters || c == ClassDeadLetterOps }
+
+// StreamName returns the name of the stream of class c of service s. For
+// ClassTaskEvents that is DV_TASK_EVT whatever s is. It is "" if either is
+// invalid.
+func StreamName(s subject.Service, c Class) string {
+	switch {
+	case !c.Valid() || !s.Valid():
+		return ""
+	case c == ClassTaskEvents:
+		return taskStream
+	}
+	return "DV_" + strings.ToUpper(s.String()) + "_" + strings.ToUpper(string(c))
+}
+
+// space returns all subjects that a stream of class c of service s may hold.
+func (c Class) space(s subject.Service) []subject.Filter {
+	switch c {
+	case ClassCommands:
+		return []subject.Filter{subject.CommandsOf(s)}
+	case ClassEvents:
+		return []subject.Filter{subject.EventsOf(s)}
+	case ClassTaskEvents:
+		return []subject.Filter{subject.TaskEvents()}
+	case ClassDeadLetters:
+		return []subject.Filter{subject.DeadLettersOf(s)}
+	case ClassDeadLetterOps:
+		return []subject.Filter{subject.MarksOf(s), subject.ReplaysOf(s)}
+	}
+	return nil
+}

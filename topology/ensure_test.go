@@ -1,0 +1,215 @@
+package topology_test
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"codeberg.org/dataverket/messaging/dvtest"
+	"codeberg.org/dataverket/messaging/subject"
+	"codeberg.org/dataverket/messaging/topology"
+)
+
+func TestEnsureCreatesOwnStreamsDurablesAndReplayDurables(t *testing.T) {
+	t.Parallel()
+	js := server(t, maskin())
+	set := plattform()
+	require.NoError(t, topology.Ensure(t.Context(), js, set))
+	require.NoError(t, topology.Verify(t.Context(), js, set))
+	require.ElementsMatch(t, []string{
+		"DV_PLATTFORM_CMD", "DV_PLATTFORM_EVT", "DV_PLATTFORM_DLQ", "DV_PLATTFORM_DLQOPS", "DV_MASKIN_EVT",
+	}, streamNames(t, js))
+	for stream, durables := range map[string][]string{
+		"DV_PLATTFORM_CMD":    {"plattform__commands"},
+		"DV_MASKIN_EVT":       {"plattform__from_maskin"},
+		"DV_PLATTFORM_DLQOPS": {"plattform__commands__replay", "plattform__from_maskin__replay"},
+	} {
+		for _, durable := range durables {
+			c, err := js.Consumer(t.Context(), stream, durable)
+			require.NoError(t, err)
+			cfg := c.CachedInfo().Config
+			require.Equal(t, -1, cfg.MaxDeliver)
+			require.Equal(t, jetstream.AckExplicitPolicy, cfg.AckPolicy)
+		}
+	}
+	c, err := js.Consumer(t.Context(), "DV_PLATTFORM_DLQOPS", "plattform__from_maskin__replay")
+	require.NoError(t, err)
+	require.Equal(t, "dv.plattform.replay.plattform__from_maskin", c.CachedInfo().Config.FilterSubject)
+	require.Equal(t, 16, c.CachedInfo().Config.MaxAckPending, "as its durable")
+}
+
+func TestEnsureAgainChangesNothing(t *testing.T) {
+	t.Parallel()
+	js := server(t, maskin(), plattform())
+	before := config(t, js, "DV_PLATTFORM_CMD")
+	require.NoError(t, topology.Ensure(t.Context(), js, plattform()))
+	require.Equal(t, before, config(t, js, "DV_PLATTFORM_CMD"))
+}
+
+// A service must not create the stream of another: it would own its settings
+// without knowing its load.
+func TestEnsureNeverTouchesAForeignStream(t *testing.T) {
+	t.Parallel()
+	js := server(t)
+	err := topology.Ensure(t.Context(), js, plattform())
+	require.Equal(t, []string{"stream DV_MASKIN_EVT"}, missing(err), "%v", err)
+	require.ErrorContains(t, err, "it belongs to maskin")
+	require.NotContains(t, streamNames(t, js), "DV_MASKIN_EVT")
+	// Two services that read each other could never start otherwise.
+	require.Contains(t, streamNames(t, js), "DV_PLATTFORM_EVT")
+	_, err = js.Consumer(t.Context(), "DV_PLATTFORM_CMD", "plattform__commands")
+	require.NoError(t, err)
+
+	require.NoError(t, topology.Ensure(t.Context(), js, maskin()))
+	require.NoError(t, topology.Ensure(t.Context(), js, plattform()), "now it can")
+}
+
+func TestEnsureReportsForeignDriftAndLeavesIt(t *testing.T) {
+	t.Parallel()
+	other := maskin()
+	other.Streams[0].MaxAge = 24 * time.Hour
+	js := server(t, other)
+	err := topology.Ensure(t.Context(), js, plattform())
+	require.Equal(t, map[string]string{"max_age": "stream DV_MASKIN_EVT"}, drifted(err))
+	require.Equal(t, 24*time.Hour, config(t, js, "DV_MASKIN_EVT").MaxAge)
+	_, err = js.Consumer(t.Context(), "DV_MASKIN_EVT", "plattform__from_maskin")
+	require.ErrorIs(t, err, jetstream.ErrConsumerNotFound, "nothing is built on a stream that is not as declared")
+}
+
+func TestEnsureReportsOwnDriftAndLeavesIt(t *testing.T) {
+	t.Parallel()
+	js := server(t, maskin(), plattform())
+	set := plattform()
+	set.Streams[1].MaxAge = 24 * time.Hour
+	set.Consumers[1].AckWait = time.Minute
+	err := topology.Ensure(t.Context(), js, set)
+	require.Equal(t, topology.DefaultEventAge, config(t, js, "DV_PLATTFORM_EVT").MaxAge)
+	fields := drifted(err)
+	require.Equal(t, "stream DV_PLATTFORM_EVT", fields["max_age"])
+	require.Contains(t, fields["ack_wait"], "plattform__from_maskin")
+}
+
+// All replicas of a service start at the same moment after a deployment.
+func TestEnsureByManyReplicasAtOnce(t *testing.T) {
+	t.Parallel()
+	js := server(t, maskin())
+	var all sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		all.Go(func() { errs[i] = topology.Ensure(t.Context(), js, plattform()) })
+	}
+	all.Wait()
+	for _, err := range errs {
+		require.NoError(t, err)
+	}
+}
+
+// Two releases with different declarations start at the same moment: at most
+// one can win, and the other must say so instead of changing it back.
+func TestEnsureByDisagreeingReplicas(t *testing.T) {
+	t.Parallel()
+	js := server(t, maskin())
+	var all sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		all.Go(func() {
+			set := plattform()
+			if i%2 == 0 {
+				set.Streams[1].MaxAge = 24 * time.Hour
+			}
+			errs[i] = topology.Ensure(t.Context(), js, set)
+		})
+	}
+	all.Wait()
+	won := config(t, js, "DV_PLATTFORM_EVT").MaxAge
+	for i, err := range errs {
+		if declared := [2]time.Duration{24 * time.Hour, topology.DefaultEventAge}[i%2]; declared == won {
+			require.NoError(t, err)
+			continue
+		}
+		require.Equal(t, map[string]string{"max_age": "stream DV_PLATTFORM_EVT"}, drifted(err))
+	}
+}
+
+func TestEnsureCreatesADurableAtItsDeclaredStart(t *testing.T) {
+	t.Parallel()
+	js := server(t, maskin())
+	publish := func(n int) {
+		for range n {
+			_, err := js.Publish(t.Context(), "dv.maskin.evt.server.provisioned", []byte("{}"))
+			require.NoError(t, err)
+		}
+	}
+	publish(3)
+	set := plattform()
+	set.Consumers = nil
+	for durable, start := range map[string]topology.Start{
+		"plattform__from_maskin__first": topology.StartFirst(),
+		"plattform__from_maskin__new":   topology.StartNew(),
+		"plattform__from_maskin__seq":   topology.StartAtSequence(2),
+		"plattform__from_maskin__time":  topology.StartAtTime(time.Now().Add(-time.Hour)),
+	} {
+		set.Consumers = append(set.Consumers, topology.Consumer{
+			Durable: durable, Stream: maskinEvents(), Filter: subject.EventsOf(subject.Maskin), Start: start,
+		})
+	}
+	require.NoError(t, topology.Ensure(t.Context(), js, set))
+	require.NoError(t, topology.Verify(t.Context(), js, set), "the start compares equal")
+	publish(1)
+	for durable, pending := range map[string]uint64{
+		"plattform__from_maskin__first": 4, "plattform__from_maskin__new": 1, "plattform__from_maskin__seq": 3, "plattform__from_maskin__time": 4,
+	} {
+		c, err := js.Consumer(t.Context(), "DV_MASKIN_EVT", durable)
+		require.NoError(t, err)
+		require.Equal(t, pending, c.CachedInfo().NumPending, durable)
+	}
+}
+
+// A cluster of which nodes have just started answers 10005 for a while: no peer
+// is known to be up. A service that starts with its cluster must not crash.
+func TestEnsureOnAClusterThatHasJustStarted(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("-short: skips the three-node cluster")
+	}
+	conn := dvtest.Cluster(t).Connect(t)
+	js := conn.JetStream()
+	inProduction := func(set topology.Set) topology.Set {
+		for i := range set.Streams {
+			set.Streams[i].Replicas = 3
+		}
+		for i := range set.Consumers {
+			set.Consumers[i].Stream.Replicas = 3
+		}
+		return set
+	}
+	require.NoError(t, topology.Ensure(t.Context(), js, inProduction(maskin())))
+	var all sync.WaitGroup
+	errs := make([]error, 4)
+	for i := range errs {
+		all.Go(func() { errs[i] = topology.Ensure(t.Context(), js, inProduction(plattform())) })
+	}
+	all.Wait()
+	for _, err := range errs {
+		require.NoError(t, err)
+	}
+	require.NoError(t, topology.Verify(t.Context(), js, inProduction(plattform())))
+	require.Equal(t, 3, config(t, js, "DV_PLATTFORM_DLQ").Replicas)
+	require.NoError(t, topology.Verify(t.Context(), js, plattform()), "more replicas than declared are no drift")
+
+	// Five cannot be placed on three nodes, ever; the context ends the waiting.
+	set := topology.Set{Service: subject.Nett, Streams: []topology.Stream{topology.Events(subject.Nett, topology.Limits{Replicas: 5})}}
+	err := topology.Ensure(short(t, 500*time.Millisecond), js, set)
+	require.ErrorContains(t, err, "Replicas")
+
+	// One in three is a destructive change for the operator.
+	changes, err := topology.Apply(t.Context(), js, plattform(), topology.ApplyOptions{})
+	require.Empty(t, changes)
+	require.Len(t, asError[*topology.DestructiveError](t, err).Changes, 4)
+	_, err = topology.Apply(t.Context(), js, plattform(), topology.ApplyOptions{Destructive: true})
+	require.NoError(t, err)
+	require.Equal(t, 1, config(t, js, "DV_PLATTFORM_DLQ").Replicas)
+}
