@@ -1,0 +1,63 @@
+// Package inbox applies the effect of a message once, however often the message
+// is delivered.
+//
+// # Usage
+//
+// Bind a handler to a message type and pass the route to consumer.New:
+//
+//	in, err := inbox.New(pool, "plattform__servers", inbox.Config{})
+//
+//	route := inbox.On(in, maskinevents.ServerProvisioned,
+//		func(ctx context.Context, tx pgx.Tx, m envelope.Received[maskinevents.ServerProvisionedV1]) error {
+//			_, err := tx.Exec(ctx, `insert into node (server_id, host) values ($1, $2)`, m.Data.ServerID, m.Data.Hostname)
+//			return err
+//		})
+//
+// What does not come over NATS, such as an HTTP request with an idempotency key,
+// uses [Inbox.Once].
+//
+// # How it works
+//
+// One transaction holds a row that names the message, and the effect:
+//
+//	begin
+//	insert the row (consumer, source, message id)   already there: roll back, done
+//	handler(ctx, tx)                                error: roll back
+//	commit
+//
+// The row comes first, so that a second copy of the message waits for the first:
+// if that commits, the second is a duplicate; if it rolls back, the second takes
+// over. Any outcome but commit leaves no row.
+//
+// # Guarantees
+//
+//   - Everything done in tx, outbox.Enqueue included, is committed exactly once
+//     per (consumer, source, message id), whatever is redelivered, republished
+//     or replayed, as long as the row is kept (requirement I2).
+//   - The commit is durable even where the role's synchronous_commit is off: a
+//     message must not be acknowledged for an effect that a crash takes back.
+//   - A message that became a dead letter has no effect any more, except through
+//     the replay that names the letter, and through that once.
+//   - Effects outside the transaction are not covered. Give them the key
+//     (source, message id) and let the other side recognise repeats (requirement
+//     I10).
+//
+// The consumer's name is part of the key, so two handlers of one message in one
+// database both run. Two durables that bring the same messages, such as a local
+// one and that of another site's copy, share one Inbox name and the effect.
+//
+// # Concurrency
+//
+// An Inbox holds no state but its pool and is safe for concurrent use. Each call
+// takes one connection for the time of the handler, so the pool needs at least as
+// many as the consumer has workers; one that is short of them only waits, within
+// ctx.
+//
+// # Errors
+//
+// A handler's error is returned as it is, so that envelope.Permanent and
+// envelope.RetryAfter keep their meaning; envelope.ErrAlreadyProcessed says that
+// the effect was there. A commit whose outcome is unknown is a plain error: the
+// message is delivered again, and the row decides. Missing tables are a
+// *MigrationError.
+package inbox

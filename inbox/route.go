@@ -1,0 +1,53 @@
+package inbox
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"codeberg.org/dataverket/messaging/envelope"
+)
+
+// On routes messages of type t to h, which applies their effect in tx: once per
+// (consumer, source, message id), together with the row that remembers it. ctx
+// is the delivery's: it carries the origin, so outbox.Enqueue in tx is correlated
+// without a parameter.
+//
+// h follows the rules of [Inbox.Once]. Its error rolls everything back and is the
+// verdict, as for consumer.On. Data that does not fit T is a dead letter without
+// a transaction.
+func On[T any](in *Inbox, t envelope.Type[T], h func(context.Context, pgx.Tx, envelope.Received[T]) error) envelope.Route {
+	route := envelope.Route{Type: t.Name(), Version: t.Version()}
+	if in == nil || h == nil {
+		return route // without a handler, so that consumer.New refuses it by name
+	}
+	route.Handle = func(ctx context.Context, d *envelope.Delivery) error {
+		data, err := t.Decode(d.Envelope)
+		if err != nil {
+			return envelope.Permanent(err)
+		}
+		return in.Once(ctx, messageOf(d), func(ctx context.Context, tx pgx.Tx) error {
+			return h(ctx, tx, envelope.Received[T]{Delivery: d, Data: data})
+		})
+	}
+	route.MarkDead = in.buried
+	return route
+}
+
+// messageOf names a delivery. A replay that is no longer wanted is told by its
+// letter.
+func messageOf(d *envelope.Delivery) Message {
+	return Message{Source: d.Envelope.Source.String(), ID: d.Envelope.ID, LetterID: d.LetterID}
+}
+
+// buried records that d became the dead letter letterID, so that neither a
+// redelivery nor a repeat in the stream has an effect behind the operator's
+// back. It is a statement of its own: it waits for a copy that is being handled,
+// and changes nothing if that succeeds.
+func (in *Inbox) buried(ctx context.Context, d *envelope.Delivery, letterID string) error {
+	m := messageOf(d)
+	if _, err := in.pool.Exec(ctx, in.markDead, in.consumer, m.Source, m.ID, letterID); err != nil {
+		return in.explain("mark message "+m.ID+" dead", err)
+	}
+	return nil
+}
