@@ -42,17 +42,17 @@ func database(tb testing.TB, migrated bool) *pgxpool.Pool {
 	defer cancel()
 	name, err := f.create(ctx, migrated)
 	require.NoError(tb, err)
-	// In the background's name: the test's own context has ended by then.
+	// The test's own context has ended by then.
 	tb.Cleanup(func() { require.NoError(tb, f.drop(context.Background(), name)) })
 	pool, err := f.open(ctx, name, tb.Name())
 	require.NoError(tb, err)
-	tb.Cleanup(func() { closePool(tb, pool) })
+	tb.Cleanup(func() { closePool(tb, pool, closePatience) })
 	return pool
 }
 
 // closePool closes a pool, but does not wait for ever for a connection that the
 // test has not given back: the test would hang instead of failing.
-func closePool(tb testing.TB, pool *pgxpool.Pool) {
+func closePool(tb testing.TB, pool *pgxpool.Pool, patience time.Duration) {
 	tb.Helper()
 	closed := make(chan struct{})
 	go func() {
@@ -61,7 +61,7 @@ func closePool(tb testing.TB, pool *pgxpool.Pool) {
 	}()
 	select {
 	case <-closed:
-	case <-time.After(closePatience):
+	case <-time.After(patience):
 		tb.Errorf("dvtest: the test still holds %d database connections at its end; close its rows, transactions and relays first",
 			pool.Stat().AcquiredConns())
 	}

@@ -15,7 +15,10 @@ type dataError struct {
 	cause error
 }
 
+// Error returns the text that quotes nothing.
 func (e *dataError) Error() string { return e.text }
+
+// Unwrap returns the cause, whose text may quote the data.
 func (e *dataError) Unwrap() error { return e.cause }
 
 // dataFault explains why data does not decode as the named message type.

@@ -21,7 +21,7 @@ func Decode(data []byte) (*Envelope, error) {
 	if len(data) > MaxSize {
 		return nil, malformed(tooLarge(len(data)))
 	}
-	d := decoder{env: new(Envelope)}
+	d := decoder{data: data, env: new(Envelope)}
 	object := strictjson.NewObject(data, fieldNames)
 	for object.Next() {
 		d.member(&object)
@@ -30,8 +30,8 @@ func Decode(data []byte) (*Envelope, error) {
 		return nil, malformed(err)
 	}
 	d.fill()
-	if d.faulty {
-		return nil, malformed(joinFields(d.reasons[:]))
+	if d.reasons != nil {
+		return nil, malformed(joinFields(d.reasons))
 	}
 	return d.env, nil
 }
@@ -47,12 +47,16 @@ func tooLarge(size int) error {
 
 // decoder collects what the members hold, as parts of the input.
 type decoder struct {
+	data    []byte
 	env     *Envelope
-	texts   [fieldCount][]byte
-	reasons [fieldCount]string // why a field is refused
-	faulty  bool               // whether there is any reason
-	escaped uint               // bit per text that holds escapes
+	spans   [fieldCount]span
+	escaped uint     // bit per text that holds escapes
+	reasons []string // why a field is refused, by index; nil as long as none is
 }
+
+// span is where in the input a text lies, without its quotes. An envelope is far
+// smaller than what an int32 holds.
+type span struct{ from, to int32 }
 
 // member takes one member of the object.
 func (d *decoder) member(o *strictjson.Object) {
@@ -62,25 +66,36 @@ func (d *decoder) member(o *strictjson.Object) {
 		d.unknown(o)
 	case i == fieldData:
 		d.check(i, checkDataKind(o.Kind()))
-		d.env.Data = json.RawMessage(o.Value())
+		d.env.Data = json.RawMessage(o.Raw())
 	case o.Kind() != strictjson.KindString:
 		d.check(i, "must be a string, is "+o.Kind().String()+"; leave the field out when it has no value")
-	case len(o.Value()) == 0:
-		d.check(i, "is empty; leave the field out when it has no value")
 	default:
-		d.texts[i] = o.Value()
-		if o.Escaped() {
-			d.escaped |= 1 << i
-		}
+		d.text(i, o)
+	}
+}
+
+// text takes the value of a field that is text.
+func (d *decoder) text(i int, o *strictjson.Object) {
+	from, to := o.Span()
+	if to-from == len(`""`) {
+		d.check(i, "is empty; leave the field out when it has no value")
+		return
+	}
+	d.spans[i] = span{int32(from + 1), int32(to - 1)}
+	if o.Escaped() {
+		d.escaped |= 1 << i
 	}
 }
 
 // check notes why the i-th field is refused, if it is.
 func (d *decoder) check(i int, reason string) {
-	if reason != "" {
-		d.reasons[i] = reason
-		d.faulty = true
+	if reason == "" {
+		return
 	}
+	if d.reasons == nil {
+		d.reasons = make([]string, fieldCount)
+	}
+	d.reasons[i] = reason
 }
 
 // unknown keeps a field that this version does not know. A string's quotes are
@@ -99,11 +114,12 @@ func (d *decoder) fill() {
 	var all strings.Builder
 	all.Grow(d.textSize())
 	for i := range fields {
-		raw := d.texts[i]
-		if len(raw) == 0 {
+		s := d.spans[i]
+		if s.to == 0 {
 			d.absent(i)
 			continue
 		}
+		raw := d.data[s.from:s.to]
 		from := all.Len()
 		if d.escaped>>i&1 == 1 {
 			raw = strictjson.AppendUnescaped(nil, raw)
@@ -115,7 +131,8 @@ func (d *decoder) fill() {
 
 // absent checks a field that has no text.
 func (d *decoder) absent(i int) {
-	if fields[i].required && d.reasons[i] == "" && (i != fieldData || d.env.Data == nil) {
+	refused := d.reasons != nil && d.reasons[i] != ""
+	if fields[i].required && !refused && (i != fieldData || d.env.Data == nil) {
 		d.check(i, reasonRequired)
 	}
 }
@@ -134,8 +151,8 @@ func (d *decoder) set(i int, text string) string {
 // memory of their own.
 func (d *decoder) textSize() int {
 	size := 0
-	for _, raw := range d.texts {
-		size += len(raw)
+	for _, s := range d.spans {
+		size += int(s.to - s.from)
 	}
 	return size
 }

@@ -47,8 +47,9 @@
 //     list, so they cannot say anything else.
 //   - A schema version belongs to one Go type; data of another type or version is
 //     never decoded into it (requirement E3).
-//   - At most [MaxSize] bytes are read or written; decoding takes time linear in
-//     the size and two allocations, however the bytes are made.
+//   - At most [MaxSize] bytes are read or written. Decoding takes time linear in
+//     the size and two allocations, with unknown fields or escapes a few more, of
+//     which no input can make many.
 //
 // # Concurrency
 //

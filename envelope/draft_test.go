@@ -17,7 +17,7 @@ import (
 func TestNewStampsWhatTheCallerCannotForget(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(1234567 * time.Nanosecond) // the bubble's clock, not ours
+		<-time.After(1234567 * time.Nanosecond) // of the bubble's clock
 		m, err := envelope.New(originCtx(t, nil), subject.Maskin,
 			provisioned.New("server/9a1", provisionedV1{ServerID: "9a1", Hostname: "web-1"}))
 		require.NoError(t, err)
@@ -206,7 +206,7 @@ func TestDataIsCheckedWhenTheMessageIsMade(t *testing.T) {
 func TestNulIsRejectedWhereTheMessageIsMade(t *testing.T) {
 	t.Parallel()
 	_, err := envelope.New(originCtx(t, nil), subject.Maskin, provisioned.New("r", provisionedV1{Hostname: "a\x00b"}))
-	require.Equal(t, []string{"data: is not acceptable JSON: byte 30: U+0000 is not allowed"}, newFaults(err))
+	require.Equal(t, []string{"data: is not acceptable JSON: byte 29: U+0000 is not allowed"}, newFaults(err))
 }
 
 func TestTooLargeIsRefusedWithSizeAndLimit(t *testing.T) {

@@ -90,17 +90,17 @@ func headerFault(name string, values []string) string {
 
 // headerNameFault returns why a name cannot be published, or "".
 func headerNameFault(name string) string {
+	own := ownName(name)
 	switch {
+	case own == name && own != "":
+		return ""
 	case !isHeaderName(name):
 		return "must have a name of letters, digits and !#$%&'*+-.^_`|~"
-	case name == HeaderMsgID:
-		return ""
 	case hasPrefixFold(name, "Nats-"):
 		return "must not be set: names in Nats- steer the server"
 	case hasSuffixFold(name, HeaderMsgID):
 		return "must not end in Nats-Msg-Id: old servers take it for that header"
-	}
-	if own := ownName(name); own != "" && own != name {
+	case own != "":
 		return "must be spelled " + own
 	}
 	return ""

@@ -132,6 +132,7 @@ func TestTypeRefusesOthersAndSaysBoth(t *testing.T) {
 type timed struct {
 	ServerID string    `json:"server_id"`
 	At       time.Time `json:"at"`
+	Slot     int8      `json:"slot"`
 }
 
 // The causes of encoding/json quote the data; the error text must not.
@@ -143,6 +144,8 @@ func TestDataThatDoesNotFitIsExplainedWithoutItsContent(t *testing.T) {
 	for data, want := range map[string]string{
 		`{"server_id":4711}`: `envelope: malformed: data does not fit the Go type of maskin.server.provisioned v1: ` +
 			`field "server_id" cannot take a number as string (byte 17)`,
+		`{"slot":4711}`: `envelope: malformed: data does not fit the Go type of maskin.server.provisioned v1: ` +
+			`field "slot" cannot take a number as int8 (byte 12)`,
 		`{"server_id":"x","at":"4711"}`: `envelope: malformed: data does not fit the Go type of maskin.server.provisioned v1: ` +
 			`refused by *time.ParseError`,
 	} {

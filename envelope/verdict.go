@@ -28,7 +28,10 @@ func IsPermanent(err error) bool {
 // only way to ask.
 type permanentError struct{ err error }
 
+// Error returns the text of the marked error: the mark is not for readers.
 func (e *permanentError) Error() string { return e.err.Error() }
+
+// Unwrap returns the marked error.
 func (e *permanentError) Unwrap() error { return e.err }
 
 // RetryAfterError asks for redelivery after a delay of the handler's choice

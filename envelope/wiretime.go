@@ -49,8 +49,8 @@ func parseTime(text string) (t time.Time, ok bool) {
 	hour, minute, second := digits(11, 13, 23), digits(14, 16, 59), digits(17, 19, 59)
 	micros, fraction := parseFraction(text[len(wireSeconds):end])
 	t = time.Date(year, time.Month(month), day, hour, minute, second, micros*int(time.Microsecond), time.UTC)
-	// Date turns month 0, day 0 and February 30 into other days.
-	return t, ok && fraction && t.Month() == time.Month(month) && t.Day() == day
+	// Date turns month 0, day 0 and February 30 into days of other months.
+	return t, ok && fraction && t.Month() == time.Month(month)
 }
 
 // parseFraction reads what stands between the seconds and Z: nothing, or a point

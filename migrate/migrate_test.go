@@ -136,6 +136,18 @@ func TestWaitingForAnotherUpIsBoundedByTheContextAlone(t *testing.T) {
 	require.NoError(t, migrate.Verify(t.Context(), b.pool, migrate.Config{}))
 }
 
+// A role may have any search path, even one in which a name of PostgreSQL's means
+// something else: that must not be built into the tables.
+func TestTablesDoNotDependOnTheSearchPath(t *testing.T) {
+	t.Parallel()
+	b, plain := setup(t), setup(t)
+	b.exec(t, "create schema evil; create function evil.clock_timestamp() returns timestamptz language sql as 'select now()'")
+	odd := reconfigured(t, b.pool, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["search_path"] = "evil, pg_catalog" })
+	require.NoError(t, migrate.Up(t.Context(), odd, migrate.Config{}))
+	require.NoError(t, migrate.Up(t.Context(), plain.pool, migrate.Config{}))
+	require.Equal(t, plain.structure(t, "messaging"), b.structure(t, "messaging"))
+}
+
 func TestOlderDatabaseIsAVersionError(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -11,3 +11,6 @@ func (s *Server) CacheDir() (string, error) {
 	kept, err := s.cache()
 	return kept.dir, err
 }
+
+// JanitorPID is the process that cleans up behind us.
+func (s *Server) JanitorPID() int { return s.janitor.command.Process.Pid }

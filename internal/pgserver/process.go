@@ -35,8 +35,8 @@ func (s *Server) run(program string, args ...string) error {
 	command := exec.Command("/bin/sh", append(shell, args...)...)
 	command.Stdout, command.Stderr = log, log
 	command.ExtraFiles = []*os.File{s.janitor.pipe}
-	command.Dir = "/" // the server's user may not be allowed to enter ours
-	command.Env = environment()
+	command.Dir = "/"                              // the server's user may not be allowed to enter ours
+	command.Env = append(os.Environ(), "LC_ALL=C") // its log in one language
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: s.owner.credential()}
 	if err := command.Start(); err != nil {
 		return fmt.Errorf("run %s: %w", program, err)
@@ -45,18 +45,6 @@ func (s *Server) run(program string, args ...string) error {
 	// We wait by process id: a Wait in the background would be a goroutine that
 	// every leak check of a test binary finds.
 	return command.Process.Release()
-}
-
-// environment is ours without the variables that would steer PostgreSQL, such
-// as PGDATA or PGPORT.
-func environment() []string {
-	var kept []string
-	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, "PG") && !strings.HasPrefix(entry, "LC_") {
-			kept = append(kept, entry)
-		}
-	}
-	return append(kept, "LC_ALL=C")
 }
 
 // launch starts the server and returns when it takes connections.

@@ -130,13 +130,36 @@ func TestStopRemovesEverything(t *testing.T) {
 	s := cached(t)
 	pid, dir := s.PID(), s.Dir()
 	connect(t, s) // a client does not hold it up
+	began := time.Now()
 	require.NoError(t, s.Stop())
+	require.Less(t, time.Since(began), 5*time.Second)
 	require.True(t, gone(pid))
 	require.True(t, missing(dir))
 	require.NoError(t, s.Stop())
 	require.Zero(t, s.PID())
 	require.Empty(t, s.Log())
 	require.ErrorContains(t, s.Restart(t.Context()), "was stopped")
+}
+
+// An interrupt on the terminal goes to all processes of the group, and the end of
+// a systemd unit to all processes of the unit. The first must not end a server
+// that its program still uses while it shuts down, the second must not end the
+// janitor before it has cleaned up.
+func TestSignalsForTheProgramDoNotReachItsServer(t *testing.T) {
+	t.Parallel()
+	s := cached(t)
+	for _, pid := range []int{s.PID(), s.JanitorPID()} {
+		group, err := syscall.Getpgid(pid)
+		require.NoError(t, err)
+		require.Equal(t, pid, group)
+	}
+	for _, signal := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM} {
+		require.NoError(t, syscall.Kill(s.JanitorPID(), signal))
+	}
+	connect(t, s)
+	dir := s.Dir()
+	require.NoError(t, s.Stop())
+	require.True(t, missing(dir))
 }
 
 func TestStopAfterKill9LeavesNoSharedMemory(t *testing.T) {
@@ -171,8 +194,10 @@ func TestStopEndsAFrozenServer(t *testing.T) {
 	s := cached(t)
 	pid := s.PID()
 	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	began := time.Now()
 	require.NoError(t, s.Stop())
 	require.True(t, gone(pid))
+	require.Less(t, time.Since(began), 5*time.Second, "it was not woken but waited for")
 }
 
 // A test kit keeps the server's URL and nothing else. The garbage collector once

@@ -48,10 +48,10 @@ func TestServerVanishesWithItsProcess(t *testing.T) {
 		mode string
 		end  func(*exec.Cmd) error
 	}{
-		"killed":            {"running", func(c *exec.Cmd) error { return c.Process.Kill() }},
-		"killed, crashed":   {"crashed", func(c *exec.Cmd) error { return c.Process.Kill() }},
-		"interrupted":       {"running", func(c *exec.Cmd) error { return syscall.Kill(-c.Process.Pid, syscall.SIGINT) }},
-		"exited by itself ": {"running", func(c *exec.Cmd) error { return c.Stdin.(*os.File).Close() }},
+		"killed":           {"running", func(c *exec.Cmd) error { return c.Process.Kill() }},
+		"killed, crashed":  {"crashed", func(c *exec.Cmd) error { return c.Process.Kill() }},
+		"interrupted":      {"running", func(c *exec.Cmd) error { return syscall.Kill(-c.Process.Pid, syscall.SIGINT) }},
+		"exited by itself": {"running", func(c *exec.Cmd) error { return c.Stdin.(*os.File).Close() }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -77,8 +77,8 @@ func TestServerVanishesWithItsProcess(t *testing.T) {
 			require.NoError(t, err, output.Text())
 			require.NoError(t, c.end(command))
 
-			// The end of output comes only when nobody holds it any more: a
-			// janitor or a server that had inherited it would hang "go test".
+			// The end of output comes only when nobody holds it any more, and
+			// "go test" waits for it.
 			require.False(t, output.Scan(), output.Text())
 			_ = command.Wait() // its status is the signal's
 			requireGone(t, pid, dir)

@@ -5,12 +5,12 @@ type Kind uint8
 
 // The kinds.
 const (
-	KindObject Kind = iota + 1
-	KindArray
-	KindString
-	KindNumber
-	KindBool
-	KindNull
+	KindObject Kind = iota + 1 // {…}
+	KindArray                  // […]
+	KindString                 // "…"
+	KindNumber                 // a number
+	KindBool                   // true or false
+	KindNull                   // null
 )
 
 // String names the kind with its article, for "must be a string, is null".

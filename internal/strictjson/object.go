@@ -11,7 +11,7 @@ const MaxMembers = 128
 //
 //	o := strictjson.NewObject(data, names)
 //	for o.Next() {
-//		use(o.Known(), o.Kind(), o.Value())
+//		use(o.Known(), o.Kind(), o.Raw())
 //	}
 //	err := o.Err()
 //
@@ -24,13 +24,15 @@ type Object struct {
 	members int      // how many so far
 	strange [][]byte // unknown names, unescaped
 
-	known    int
-	from     int // where the value begins
-	kind     Kind
-	escaped  bool
-	name     []byte
-	value    []byte
-	finished bool
+	// The present member. Positions are kept instead of slices: storing a
+	// pointer costs more than making one when it is asked for. The value ends
+	// where the scanner stands.
+	known      int
+	name, from int // where name and value begin, quotes included
+	nameEnd    int
+	kind       Kind
+	escaped    bool
+	finished   bool
 }
 
 // NewObject returns an Object over data. Nothing is read yet.
@@ -86,16 +88,13 @@ func (o *Object) member() bool {
 	if s.peek() != '"' {
 		return s.unexpected("a name in quotes")
 	}
-	start := s.pos + 1
+	o.name = s.pos
 	escaped, ok := s.str()
 	if !ok {
 		return false
 	}
-	o.name = s.data[start : s.pos-1]
-	if !o.identify(start, escaped) || !s.take(':', "a colon") {
-		return false
-	}
-	return o.read()
+	o.nameEnd = s.pos
+	return o.identify(escaped) && s.take(':', "a colon") && o.read()
 }
 
 // read accepts the member's value.
@@ -105,22 +104,18 @@ func (o *Object) read() (ok bool) {
 	o.from = s.pos
 	if first == '"' {
 		o.kind = KindString
-		if o.escaped, ok = s.str(); ok {
-			o.value = s.data[o.from+1 : s.pos-1]
-		}
+		o.escaped, ok = s.str()
 		return ok
 	}
 	o.escaped = false
-	if o.kind, ok = s.value(); ok {
-		o.value = s.data[o.from:s.pos]
-	}
+	o.kind, ok = s.value()
 	return ok
 }
 
 // identify finds the known name, or sees to it that an unknown one cannot be
 // taken for any other.
-func (o *Object) identify(at int, escaped bool) bool {
-	name := o.name
+func (o *Object) identify(escaped bool) bool {
+	name, at := o.Name(), o.name+1
 	if escaped {
 		name = AppendUnescaped(nil, name)
 	}
@@ -152,17 +147,16 @@ func (o *Object) identify(at int, escaped bool) bool {
 func (o *Object) Known() int { return o.known }
 
 // Name returns the member's name as it stands between its quotes, still escaped.
-func (o *Object) Name() []byte { return o.name }
+func (o *Object) Name() []byte { return o.scan.data[o.name+1 : o.nameEnd-1] }
 
 // Kind returns the kind of the member's value.
 func (o *Object) Kind() Kind { return o.kind }
 
-// Value returns the member's value: of a string what stands between its quotes,
-// still escaped; of everything else all of it.
-func (o *Object) Value() []byte { return o.value }
-
 // Raw returns all of the member's value, the quotes of a string included.
 func (o *Object) Raw() []byte { return o.scan.data[o.from:o.scan.pos] }
+
+// Span returns where in the input Raw begins and ends.
+func (o *Object) Span() (from, to int) { return o.from, o.scan.pos }
 
 // Escaped reports whether the value is a string with escapes.
 func (o *Object) Escaped() bool { return o.escaped }

@@ -290,10 +290,11 @@ const (
 // attention sets the high bit of the lowest lane of x that holds a quote, a
 // backslash, a control character or a byte beyond ASCII, and is 0 when no lane
 // does. A subtraction sets the high bit of the lane where the byte was below the
-// subtrahend; a borrow can set it wrongly only in lanes above such a one, so no
-// other bit means anything.
+// subtrahend; a byte beyond ASCII keeps its own in at least one of the three. A
+// borrow can set it wrongly only in lanes above such a one, so no other bit means
+// anything.
 func attention(x uint64) uint64 {
-	return (x | (x - lanesSpace) | ((x ^ lanesQuote) - lanesLow) | ((x ^ lanesSlash) - lanesLow)) & lanesHigh
+	return ((x - lanesSpace) | ((x ^ lanesQuote) - lanesLow) | ((x ^ lanesSlash) - lanesLow)) & lanesHigh
 }
 
 // strSlow accepts the rest of a string of any kind.

@@ -18,7 +18,6 @@ type member struct {
 	known   int
 	name    string
 	kind    strictjson.Kind
-	value   string
 	raw     string
 	escaped bool
 }
@@ -28,8 +27,12 @@ func walk(text string) ([]member, error) {
 	o := strictjson.NewObject([]byte(text), known)
 	var all []member
 	for o.Next() {
+		from, to := o.Span()
+		if text[from:to] != string(o.Raw()) {
+			panic("the span is not that of the value")
+		}
 		all = append(all, member{
-			o.Known(), string(o.Name()), o.Kind(), string(o.Value()), string(o.Raw()), o.Escaped(),
+			o.Known(), string(o.Name()), o.Kind(), string(o.Raw()), o.Escaped(),
 		})
 	}
 	return all, o.Err()
@@ -40,12 +43,12 @@ func TestObjectTellsWhereItsMembersAre(t *testing.T) {
 	got, err := walk(" {\"id\" : \"a\\nb\",\n\t\"x\\u0079\":[1,{\"id\":2}], \"data\":{ \"a\" : [] } ,\"t\":true,\"kind\":null,\"n\":-1.5e+3} ")
 	require.NoError(t, err)
 	require.Equal(t, []member{
-		{0, "id", strictjson.KindString, `a\nb`, `"a\nb"`, true},
-		{-1, `x\u0079`, strictjson.KindArray, `[1,{"id":2}]`, `[1,{"id":2}]`, false},
-		{4, "data", strictjson.KindObject, `{ "a" : [] }`, `{ "a" : [] }`, false},
-		{-1, "t", strictjson.KindBool, "true", "true", false},
-		{3, "kind", strictjson.KindNull, "null", "null", false},
-		{-1, "n", strictjson.KindNumber, "-1.5e+3", "-1.5e+3", false},
+		{0, "id", strictjson.KindString, `"a\nb"`, true},
+		{-1, `x\u0079`, strictjson.KindArray, `[1,{"id":2}]`, false},
+		{4, "data", strictjson.KindObject, `{ "a" : [] }`, false},
+		{-1, "t", strictjson.KindBool, "true", false},
+		{3, "kind", strictjson.KindNull, "null", false},
+		{-1, "n", strictjson.KindNumber, "-1.5e+3", false},
 	}, got)
 }
 
@@ -184,12 +187,28 @@ func TestErrorTextIsOffsetAndReason(t *testing.T) {
 	require.EqualError(t, err, "byte 20: text ends where a name in quotes is expected")
 }
 
+// Eight bytes are looked at in one step: each byte in each of its lanes, between
+// neighbours of both extremes.
+func TestEveryByteIsJudgedAlikeInEveryLane(t *testing.T) {
+	t.Parallel()
+	for c := range 256 {
+		for lane := range 8 {
+			for _, fill := range []string{" ", "!", "~", "[", "]", "\x7f"} {
+				inside := strings.Repeat(fill, lane) + string([]byte{byte(c)}) + strings.Repeat(fill, 16-lane)
+				_, err := strictjson.Check([]byte(`"`+inside+`"`), 0)
+				plain := c >= ' ' && c < 0x80 && c != '"' && c != '\\'
+				require.Equal(t, plain, err == nil, "byte %#x in lane %d", c, lane)
+			}
+		}
+	}
+}
+
 // Every position of an eight-byte step can hold the byte that ends it.
 func TestStringsAreReadAlikeAtEveryAlignment(t *testing.T) {
 	t.Parallel()
 	for length := range 40 {
 		plain := strings.Repeat("a", length)
-		for _, tail := range []string{"", `\"`, `\\`, "é", `\u00e9`, "\x7f", "€", "\U0001f600", `\ud83d\ude00`} {
+		for _, tail := range []string{"", `\"`, `\\`, "é", `\u00e9`, "\x7f", "€", "\U0001f600", `\uABCD\uEF09`, `\ud83d\ude00`} {
 			text := `"` + plain + tail + plain + `"`
 			kind, err := strictjson.Check([]byte(text), 0)
 			require.NoError(t, err, text)

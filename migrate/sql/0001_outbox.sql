@@ -25,13 +25,13 @@ create table {{schema}}.outbox_events (
 	-- Wall clock, not now(): the age of an event counts from its writing, not
 	-- from the start of a long transaction.
 	created_at timestamptz not null default clock_timestamp(),
-	constraint outbox_events_pkey primary key (seq)
+	-- Walks a backlog of a stream in pages. There is no index on seq alone: it
+	-- would cost every write, and tempt the planner to read all streams for one.
+	constraint outbox_events_pkey primary key (stream, seq)
 );
 
 -- New rows of a stream: ranges of xid, each read in (xid, seq) order.
 create index outbox_events_stream_xid on {{schema}}.outbox_events (stream, xid, seq);
--- Walking a backlog of a stream in pages, and retention.
-create index outbox_events_stream_seq on {{schema}}.outbox_events (stream, seq);
 
 -- One row per destination stream: the relay's cursor and what proves it.
 create table {{schema}}.outbox_state (
@@ -39,12 +39,13 @@ create table {{schema}}.outbox_state (
 	-- Everything visible in this snapshot has been published. The first one sees
 	-- nothing; never the current one, which would skip what is already there.
 	base pg_snapshot not null default '1:1:',
-	-- Sequence numbers at or below are not looked at: they belong to another
-	-- cluster, from before a restore. next_floor becomes floor with the next base.
+	-- Rows of transactions that began after the base have a seq above floor: it
+	-- was the sequence's last value before the base was taken. next_floor is that
+	-- value as of the last move, and becomes the floor of the next base.
 	floor bigint not null default 0,
 	next_floor bigint not null default 0,
-	-- While a backlog is walked: the snapshot it ends at, the highest sequence
-	-- in it, and how far the walk has come. Null while there is none.
+	-- While a backlog is walked: the snapshot it ends at, a seq that none of its
+	-- rows exceeds, and how far the walk has come. Null while there is none.
 	target pg_snapshot,
 	ceiling bigint,
 	position bigint,
