@@ -61,9 +61,9 @@ func TestBreakerLetsOneCallTryAfterTheCoolDown(t *testing.T) {
 		require.GreaterOrEqual(t, open.RetryAfter, time.Second)
 		require.LessOrEqual(t, open.RetryAfter, 1500*time.Millisecond)
 
-		time.Sleep(open.RetryAfter - 1)
+		<-time.After(open.RetryAfter - 1)
 		requireOpen(t, b)
-		time.Sleep(1)
+		<-time.After(1)
 		_, fail, _, err := b.Begin()
 		require.NoError(t, err, "the probe")
 		requireOpen(t, b) // one at a time
@@ -71,7 +71,7 @@ func TestBreakerLetsOneCallTryAfterTheCoolDown(t *testing.T) {
 		again := requireOpen(t, b)
 		require.GreaterOrEqual(t, again.RetryAfter, time.Second, "a new cool-down")
 
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		answer, _, _, err := b.Begin()
 		require.NoError(t, err)
 		answer()
@@ -89,7 +89,7 @@ func TestBreakerProbeGivenUpLetsTheNextTry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := natsconn.NewTestBreaker(natsconn.Breaker{Failures: 1, CoolDown: time.Second})
 		failTimes(t, b, 1)
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		_, _, abandon, err := b.Begin()
 		require.NoError(t, err)
 		requireOpen(t, b)
@@ -113,7 +113,7 @@ func TestBreakerIgnoresLateResults(t *testing.T) {
 		failTimes(t, b, 1)
 		lateAnswer()
 		open := requireOpen(t, b)
-		time.Sleep(500 * time.Millisecond)
+		<-time.After(500 * time.Millisecond)
 		lateFail(errSilence)
 		require.Equal(t, open.RetryAfter-500*time.Millisecond, requireOpen(t, b).RetryAfter)
 	})

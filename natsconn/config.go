@@ -15,10 +15,10 @@ import (
 
 // Defaults of Config.
 const (
-	DefaultURL            = nats.DefaultURL // nats://127.0.0.1:4222
-	DefaultConnectTimeout = 2 * time.Second
-	DefaultRequestTimeout = 5 * time.Second
-	DefaultDrainTimeout   = 10 * time.Second
+	DefaultURL            = nats.DefaultURL  // of Config.URL: nats://127.0.0.1:4222
+	DefaultConnectTimeout = 2 * time.Second  // of Config.ConnectTimeout
+	DefaultRequestTimeout = 5 * time.Second  // of Config.RequestTimeout
+	DefaultDrainTimeout   = 10 * time.Second // of Config.DrainTimeout
 )
 
 // Config says which server to use and how long things may take. The zero value

@@ -11,8 +11,8 @@ type Operation string
 
 // The two operations that the server checks.
 const (
-	OperationPublish   Operation = "publish"
-	OperationSubscribe Operation = "subscribe"
+	OperationPublish   Operation = "publish"   // sending to the subject
+	OperationSubscribe Operation = "subscribe" // receiving from the subject
 )
 
 // Denial is one refusal by the server: our user may not publish to, or

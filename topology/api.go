@@ -58,6 +58,9 @@ func (a api) call(ctx context.Context, what, endpoint string, fn func(context.Co
 			return fmt.Errorf("%w: %w", last, context.Cause(ctx))
 		}
 		v, remedy := classify(err)
+		if errors.Is(err, context.DeadlineExceeded) {
+			remedy = silenceRemedy
+		}
 		if err = fmt.Errorf("topology: %s: %w", what, err); remedy != "" {
 			err = fmt.Errorf("%w; %s", err, remedy)
 		}

@@ -72,7 +72,7 @@ func classify(err error) (verdict, string) {
 		return refused, ""
 	}
 	if silence(err) {
-		return notYet, "the server does not answer; check that it runs, and that this user may use the JetStream API"
+		return notYet, silenceRemedy
 	}
 	return refused, ""
 }
@@ -86,6 +86,8 @@ func errorCode(err error) (jetstream.ErrorCode, bool) {
 	}
 	return 0, false
 }
+
+const silenceRemedy = "the server does not answer; check that it runs, that JetStream has a leader, and that this user may use the JetStream API"
 
 // silence reports whether err is the lack of an answer.
 func silence(err error) bool {

@@ -12,8 +12,8 @@ import (
 // Defaults of a consumer (requirement T8). The third of that row, 20 attempts,
 // is counted by package consumer.
 const (
-	DefaultAckWait       = 120 * time.Second
-	DefaultMaxAckPending = 50
+	DefaultAckWait       = 120 * time.Second // of Consumer.AckWait
+	DefaultMaxAckPending = 50                // of Consumer.MaxAckPending
 )
 
 // maxWaiting is how many pulls may wait at the server: its own default,

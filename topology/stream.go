@@ -11,10 +11,10 @@ import (
 
 // Defaults of a stream (requirement T4).
 const (
-	DefaultEventAge   = 7 * 24 * time.Hour
-	DefaultCommandAge = 14 * 24 * time.Hour
-	DefaultMaxBytes   = 10 << 30 // 10 GiB
-	DefaultReplicas   = 1        // 3 in production, by Limits
+	DefaultEventAge   = 7 * 24 * time.Hour  // of events, and of task events
+	DefaultCommandAge = 14 * 24 * time.Hour // of commands
+	DefaultMaxBytes   = 10 << 30            // 10 GiB
+	DefaultReplicas   = 1                   // 3 in production, by Limits
 
 	// Duplicates is the duplicate window of every stream. It is declared
 	// although the server has the same default, because the server turns
