@@ -1,0 +1,160 @@
+package dlq
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Sentinels, for errors.Is.
+var (
+	// ErrNoStream: a stream of the queue is missing. Declare it in the topology
+	// and run topology.Ensure, or ask who owns it.
+	ErrNoStream = errors.New("stream is missing")
+	// ErrFull: a stream refused because it has no room. Nothing is dropped: the
+	// consumer pauses until resolved letters are removed or the limit is raised.
+	ErrFull = errors.New("stream is full")
+	// ErrNotFound: no stored letter has this id.
+	ErrNotFound = errors.New("no such letter")
+	// ErrDuplicate: the server took a replay for a repetition and stored
+	// nothing, so nobody would have received it. Try again
+	// when the stream's duplicate window, two minutes, has passed.
+	ErrDuplicate = errors.New("the server swallowed it as a duplicate")
+	// ErrNoData: the letter was stored without its bytes, because they did not
+	// fit together with the letter's headers; it cannot be replayed from here.
+	ErrNoData = errors.New("letter holds no data")
+)
+
+// ConflictError says that somebody else acts on the letter, or did while we
+// tried: exactly one replay is under way, and it is not this one. Look at the
+// letter again before trying again.
+type ConflictError struct {
+	LetterID string
+	// State is what the other made of the letter: claimed, replayed, or whatever
+	// came after it. It is unknown when the last mark cannot be read.
+	State State
+	// By and At say who, and when the server stored the mark.
+	By string
+	At time.Time
+}
+
+// Error returns the state, who and when.
+func (e *ConflictError) Error() string {
+	if e.State == StateUnknown {
+		return fmt.Sprintf("dlq: letter %s: its last mark cannot be read by this version: use the one that wrote it", e.LetterID)
+	}
+	return fmt.Sprintf("dlq: letter %s: %s by %s at %s", e.LetterID, e.State, e.By, e.At.UTC().Format(time.RFC3339))
+}
+
+// ResolvedError says that the letter is closed: handled, or discarded by an
+// operator. A closed letter is not replayed.
+type ResolvedError struct {
+	LetterID string
+	// State is resolved or discarded.
+	State State
+	// By and At say who, and when the server stored the mark.
+	By string
+	At time.Time
+}
+
+// Error returns the state, who and when.
+func (e *ResolvedError) Error() string {
+	return fmt.Sprintf("dlq: letter %s: already %s by %s at %s", e.LetterID, e.State, e.By, e.At.UTC().Format(time.RFC3339))
+}
+
+// MalformedError says that one stored message of the dead-letter stream is no
+// letter as this package writes it. [Queue.List] goes on behind it.
+type MalformedError struct {
+	// Sequence is where the message is stored in the dead-letter stream.
+	Sequence uint64
+	// Err says what is wrong.
+	Err error
+}
+
+// Error returns the sequence and the cause.
+func (e *MalformedError) Error() string {
+	return fmt.Sprintf("dlq: stored message %d is no letter: %v", e.Sequence, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *MalformedError) Unwrap() error { return e.Err }
+
+// FieldError says which argument breaks which rule. Several come joined
+// (errors.Join).
+type FieldError struct {
+	// Field names what the caller gave, such as "ReplayRequest.Reason".
+	Field string
+	// Reason says what is wrong and what to do. It never holds the value.
+	Reason string
+}
+
+// Error returns "dlq: <field>: <reason>".
+func (e *FieldError) Error() string { return "dlq: " + e.Field + ": " + e.Reason }
+
+// Error codes of the server that nats.go has no name for, or whose name says
+// less than the number.
+const (
+	codeTooLarge       jetstream.ErrorCode = 10054
+	codeNoResources    jetstream.ErrorCode = 10023
+	codeNoStorage      jetstream.ErrorCode = 10047
+	codeStoreFailed    jetstream.ErrorCode = 10077
+	codeWrongLast      jetstream.ErrorCode = 10071
+	codeWrongLastInUse jetstream.ErrorCode = 10164
+	codeUnavailable    jetstream.ErrorCode = 10008
+	codeNotLeader      jetstream.ErrorCode = 10009
+	codeInProcess      jetstream.ErrorCode = 10158
+	codeTooMany        jetstream.ErrorCode = 10167
+)
+
+// outcome is what is known about a publish after its error.
+type outcome uint8
+
+const (
+	// unknown: it may be stored or not. Only asking, or repeating in a way that
+	// cannot store twice, tells. It is the zero value, since an error that the
+	// server did not send never means "not stored".
+	unknown outcome = iota
+	// refused: the last mark is not the expected one, or a mark of the same
+	// letter is being stored at this moment.
+	refused
+	// full: not stored, no room.
+	full
+	// tooLarge: not stored, and never will be in this form.
+	tooLarge
+	// rejected: not stored, for a reason that repeating does not heal.
+	rejected
+)
+
+// outcomeOf classifies the error of a publish. Codes that are not listed are
+// answers of the server too, and mean rejected.
+func outcomeOf(err error) outcome {
+	if errors.Is(err, nats.ErrMaxPayload) {
+		return tooLarge
+	}
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok {
+		return unknown
+	}
+	switch api.ErrorCode {
+	case codeTooLarge:
+		return tooLarge
+	case codeNoResources, codeNoStorage, codeStoreFailed:
+		return full
+	case codeWrongLast, codeWrongLastInUse:
+		return refused
+	case codeUnavailable, codeNotLeader, codeInProcess, codeTooMany:
+		return unknown
+	}
+	return rejected
+}
+
+// publishError gives the error of a publish its text and its identity.
+func publishError(doing, stream string, err error) error {
+	if outcomeOf(err) == full {
+		return fmt.Errorf("dlq: %s in %s: %w: %w", doing, stream, ErrFull, err)
+	}
+	return fmt.Errorf("dlq: %s in %s: %w", doing, stream, err)
+}

@@ -1,0 +1,67 @@
+package dlq_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"codeberg.org/dataverket/messaging/dlq"
+	"codeberg.org/dataverket/messaging/dvtest"
+	"codeberg.org/dataverket/messaging/subject"
+	"codeberg.org/dataverket/messaging/topology"
+)
+
+func TestOpenNamesEveryMissingStream(t *testing.T) {
+	t.Parallel()
+	js := dvtest.NATS(t).JetStream()
+	_, err := dlq.Open(t.Context(), js, service, dlq.Config{})
+	require.ErrorIs(t, err, dlq.ErrNoStream)
+	require.ErrorContains(t, err, "DV_PLATTFORM_DLQ: declare it with topology.DeadLetters")
+	require.ErrorContains(t, err, "DV_PLATTFORM_DLQOPS: declare it with topology.DeadLetterOps")
+
+	_, err = js.CreateStream(t.Context(), topology.DeadLetters(service, topology.Limits{}).Config())
+	require.NoError(t, err)
+	_, err = dlq.Open(t.Context(), js, service, dlq.Config{})
+	require.ErrorIs(t, err, dlq.ErrNoStream)
+	require.NotContains(t, err.Error(), "topology.DeadLetters ")
+}
+
+// A read from a replica that lags could show a claimed letter as open.
+func TestOpenRefusesStaleReads(t *testing.T) {
+	t.Parallel()
+	js := dvtest.NATS(t).JetStream()
+	createStreams(t, js, topology.Limits{})
+	direct := topology.DeadLetterOps(service, topology.Limits{}).Config()
+	direct.AllowDirect = true
+	_, err := js.UpdateStream(t.Context(), direct)
+	require.NoError(t, err)
+	_, err = dlq.Open(t.Context(), js, service, dlq.Config{})
+	require.ErrorContains(t, err, "DV_PLATTFORM_DLQOPS allows direct reads")
+}
+
+func TestOpenReportsAllFaultsAtOnce(t *testing.T) {
+	t.Parallel()
+	_, err := dlq.Open(t.Context(), nil, subject.Service(0), dlq.Config{Timeout: -1, ClaimLease: -time.Second})
+	for _, part := range []string{"js", "service", "Config.Timeout", "Config.ClaimLease"} {
+		require.ErrorContains(t, err, part)
+	}
+	_, ok := errors.AsType[*dlq.FieldError](err)
+	require.True(t, ok)
+}
+
+func TestUnansweredRequestsEndWithTheirTimeout(t *testing.T) {
+	t.Parallel()
+	server := dvtest.Server(t)
+	conn := server.Connect(t)
+	b := &bundle{js: conn.JetStream(), nc: conn.NATS()}
+	createStreams(t, b.js, topology.Limits{})
+	b.queue = b.open(t, dlq.Config{Timeout: 50 * time.Millisecond})
+	server.Stop()
+	_, err := b.queue.DeadLetter(t.Context(), failed(t))
+	require.Error(t, err)
+	require.NotErrorIs(t, err, dlq.ErrFull)
+	_, err = collect(t.Context(), b.queue, dlq.Filter{})
+	require.Error(t, err)
+}
