@@ -1,0 +1,162 @@
+package consumer
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"codeberg.org/dataverket/messaging/internal/backoff"
+	"codeberg.org/dataverket/messaging/topology"
+)
+
+// Defaults and bounds of a Config (requirement T8).
+const (
+	// DefaultMaxAttempts is the number of handler starts after which a message
+	// becomes a dead letter.
+	DefaultMaxAttempts = 20
+	// MaxRetryAfter caps the delay that a handler asks for with
+	// envelope.RetryAfter. A delayed message holds one of the durable's
+	// MaxAckPending places for all of that time, so a handful of long delays
+	// would stop the consumer for everybody.
+	MaxRetryAfter = 10 * time.Minute
+
+	defaultRetryInitial   = 500 * time.Millisecond
+	defaultRetryMax       = 30 * time.Second
+	defaultHandlerTimeout = 5 * time.Minute
+	defaultDrainTimeout   = 20 * time.Second
+
+	// maxConcurrency bounds memory: so many messages of envelope.MaxSize bytes
+	// may be in flight at once.
+	maxConcurrency = 1000
+)
+
+// Config tunes a Consumer. Only Consumer is required; every other zero value is
+// a safe default.
+type Config struct {
+	// Consumer is the declared durable to read. Required. It must exist: Run
+	// looks it up and compares it, topology.Ensure creates it (requirement T9).
+	Consumer topology.Consumer
+
+	// Concurrency is how many handlers run at once in this process, 1 to the
+	// durable's MaxAckPending and at most 1000 (requirement I1). Messages are
+	// asked for only when a worker is free, so this also bounds memory.
+	// Default: the durable's MaxAckPending.
+	Concurrency int
+
+	// MaxAttempts is how often a message is tried before it becomes a dead
+	// letter of class exhausted, 1 to 1000. Counted are the server's deliveries,
+	// an upper bound of handler starts: see the package documentation.
+	// Default 20.
+	MaxAttempts int
+
+	// RetryInitial is the delay after a message's first failure; each further
+	// failure doubles it, up to RetryMax, less a random part of up to 20 %.
+	// 1 ms to RetryMax. Default 500 ms.
+	RetryInitial time.Duration
+
+	// RetryMax bounds the computed delay. A delayed message holds one of the
+	// durable's MaxAckPending places, so it is short: at most 10 min.
+	// Default 30 s.
+	RetryMax time.Duration
+
+	// HandlerTimeout ends the ctx of a handler. After it the message is no
+	// longer kept in progress either, so that a handler which ignores its ctx
+	// cannot hold a message for ever. 1 ms to 24 h. Default 5 min.
+	HandlerTimeout time.Duration
+
+	// DrainTimeout is how long Run waits after its ctx ended for handlers to
+	// finish before it cancels theirs; they then have 5 s more. 1 ms to 10 min.
+	// Default 20 s.
+	DrainTimeout time.Duration
+
+	// Logger receives one line per change of state and per failed message, never
+	// a payload. Default slog.Default().
+	Logger *slog.Logger
+}
+
+// withDefaults fills what is zero. MaxAckPending and AckWait of the declaration
+// have the defaults of package topology.
+func (c Config) withDefaults() Config {
+	setDefault(&c.Consumer.MaxAckPending, topology.DefaultMaxAckPending)
+	setDefault(&c.Consumer.AckWait, topology.DefaultAckWait)
+	setDefault(&c.Concurrency, min(c.Consumer.MaxAckPending, maxConcurrency))
+	setDefault(&c.MaxAttempts, DefaultMaxAttempts)
+	setDefault(&c.RetryMax, defaultRetryMax)
+	setDefault(&c.RetryInitial, min(defaultRetryInitial, max(c.RetryMax, time.Millisecond)))
+	setDefault(&c.HandlerTimeout, defaultHandlerTimeout)
+	setDefault(&c.DrainTimeout, defaultDrainTimeout)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// faults returns everything that is wrong with a Config whose defaults are
+// filled in.
+func (c Config) faults() []error {
+	return append(c.declarationFaults(), c.boundFaults()...)
+}
+
+// declarationFaults checks that the durable is declared. What the declaration
+// says is for topology.Set.Validate to judge.
+func (c Config) declarationFaults() []error {
+	var faults []error
+	if c.Consumer.Durable == "" {
+		faults = append(faults, errors.New("consumer: Config.Consumer.Durable: is empty; declare the durable, named with topology.DurableFrom or topology.DurableFor"))
+	} else if !c.Consumer.Service().Valid() {
+		faults = append(faults, fmt.Errorf("consumer: Config.Consumer.Durable: %.80q does not begin with the consuming service; name it with topology.DurableFrom or topology.DurableFor", c.Consumer.Durable))
+	}
+	if c.Consumer.Stream.Name == "" {
+		faults = append(faults, errors.New("consumer: Config.Consumer.Stream: is not declared; take it from topology.Events or topology.Commands"))
+	}
+	return faults
+}
+
+// boundFaults checks the numbers against one table, so that no field can be
+// forgotten in prose and present in code.
+func (c Config) boundFaults() []error {
+	bounds := []struct {
+		field          string
+		value, low, hi int64
+		duration       bool
+		why            string
+	}{
+		{"Concurrency", int64(c.Concurrency), 1, int64(min(c.Consumer.MaxAckPending, maxConcurrency)), false,
+			"the durable's MaxAckPending, at most 1000: workers beyond it would never get a message"},
+		{"MaxAttempts", int64(c.MaxAttempts), 1, 1000, false, "the server never gives up by itself, so the library must"},
+		{"RetryInitial", int64(c.RetryInitial), int64(time.Millisecond), int64(c.RetryMax), true,
+			"the upper bound is RetryMax: a shorter delay would burn all attempts in an instant"},
+		{"RetryMax", int64(c.RetryMax), int64(time.Millisecond), int64(MaxRetryAfter), true,
+			"a delayed message holds one of the durable's MaxAckPending places"},
+		{"HandlerTimeout", int64(c.HandlerTimeout), int64(time.Millisecond), int64(24 * time.Hour), true,
+			"longer work belongs to a task"},
+		{"DrainTimeout", int64(c.DrainTimeout), int64(time.Millisecond), int64(10 * time.Minute), true,
+			"stay below what the orchestrator waits before it kills the process"},
+	}
+	var faults []error
+	for _, b := range bounds {
+		if b.value >= b.low && b.value <= b.hi {
+			continue
+		}
+		text := func(n int64) string { return fmt.Sprint(n) }
+		if b.duration {
+			text = func(n int64) string { return time.Duration(n).String() }
+		}
+		faults = append(faults, fmt.Errorf("consumer: Config.%s: %s is out of range; use %s to %s (%s)",
+			b.field, text(b.value), text(b.low), text(b.hi), b.why))
+	}
+	return faults
+}
+
+// retry returns the delays between attempts.
+func (c Config) retry() backoff.Policy {
+	return backoff.Policy{Initial: c.RetryInitial, Max: c.RetryMax}
+}

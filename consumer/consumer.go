@@ -1,0 +1,117 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"codeberg.org/dataverket/messaging/envelope"
+)
+
+// DeadLetterer keeps the messages that cannot be handled. *dlq.Queue is one.
+//
+// Both methods are called concurrently, with a ctx that has a deadline. They are
+// repeated until they succeed, so each must recognise what it already did.
+type DeadLetterer interface {
+	// DeadLetter stores f and returns the letter's id once the store has
+	// acknowledged it, never before: the original is terminated on its word.
+	DeadLetter(ctx context.Context, f *envelope.Failure) (letterID string, err error)
+	// Resolve notes that the replay of a letter was handled.
+	Resolve(ctx context.Context, letterID string, note string) error
+}
+
+// Consumer reads one durable and hands its messages to handlers. Make it with
+// New and call Run once. Ready and Stats are safe for concurrent use and at any
+// time.
+type Consumer struct {
+	js     jetstream.JetStream
+	dead   DeadLetterer
+	cfg    Config
+	log    *slog.Logger
+	routes table
+	policy policy
+	gate   *gate
+	pulls  [2]*pull // main, replay
+	count  counters
+	hold   hold
+	grace  time.Duration // cancelGrace, shorter in tests
+
+	ran   atomic.Bool
+	mu    sync.Mutex
+	state error // why Ready fails besides what the pulls say, nil while running
+}
+
+// New returns a consumer of cfg.Consumer that hands its messages to the routes
+// and what cannot be handled to dead. There is no consumer without a
+// DeadLetterer: a message that cannot be handled would have nowhere to go
+// (requirement I3).
+//
+// It does no I/O, starts nothing, and reports every fault at once.
+func New(js jetstream.JetStream, dead DeadLetterer, cfg Config, routes ...envelope.Route) (*Consumer, error) {
+	cfg = cfg.withDefaults()
+	faults := cfg.faults()
+	if js == nil {
+		faults = append(faults, errors.New("consumer: js: is nil; pass the JetStream context of the process's connection"))
+	}
+	if dead == nil {
+		faults = append(faults, errors.New("consumer: dead: is nil; pass the queue of dlq.Open, since what cannot be handled must go somewhere"))
+	}
+	routed, routeFaults := newTable(routes)
+	if faults = append(faults, routeFaults...); len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	c := &Consumer{
+		js: js, dead: dead, cfg: cfg, routes: routed, gate: newGate(cfg.Concurrency),
+		log:    cfg.Logger,
+		grace:  cancelGrace,
+		policy: policy{maxAttempts: cfg.MaxAttempts, retry: cfg.retry()},
+		state:  ErrNotRunning,
+	}
+	c.hold.log = cfg.Logger.With("durable", cfg.Consumer.Durable)
+	for i, d := range c.durables() {
+		c.pulls[i] = c.newPull(d)
+	}
+	return c, nil
+}
+
+// durables are the declared one and its replay twin. Replays lie beside the
+// service's dead letters on a subject that only this durable's twin reads, so a
+// replay reaches no other consumer.
+func (c *Consumer) durables() [2]durable {
+	declared := c.cfg.Consumer
+	return [2]durable{
+		{stream: declared.Stream.Name, name: declared.Durable, lane: c.gate.lanes[0]},
+		{stream: declared.ReplayStream(), name: declared.ReplayDurable(), lane: c.gate.lanes[1], replay: true},
+	}
+}
+
+// Ready returns nil while messages are fetched, else why not: Run does not run;
+// the connection is down; a durable is missing, not as declared or not served;
+// or dead letters are refused, so that nothing new is fetched. Several reasons
+// come joined, those about one durable as *NotReadyError. It asks no server and
+// never blocks, so a readiness endpoint may call it at any rate (requirement
+// M2).
+func (c *Consumer) Ready() error {
+	c.mu.Lock()
+	state := c.state
+	c.mu.Unlock()
+	if errors.Is(state, ErrNotRunning) {
+		return state
+	}
+	faults := []error{state, c.hold.ready()}
+	for _, p := range c.pulls {
+		faults = append(faults, p.ready())
+	}
+	return errors.Join(faults...)
+}
+
+func (c *Consumer) setState(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state = err
+}

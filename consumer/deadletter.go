@@ -1,0 +1,173 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/backoff"
+)
+
+// letterTimeout bounds one call of the DeadLetterer or of a route's MarkDead.
+const letterTimeout = 10 * time.Second
+
+// refusalDelays paces the attempts to bury a message.
+func refusalDelays() backoff.Policy {
+	return backoff.Policy{Initial: 200 * time.Millisecond, Max: 5 * time.Second}
+}
+
+// bury makes a message a dead letter: the letter is acknowledged by its stream,
+// then the handler's store marks the message dead, and only then the original is
+// terminated (requirement I3). A crash between two of these steps repeats them;
+// the letter's id makes that harmless.
+//
+// While a step fails, the message stays in progress, both pulls ask for nothing
+// new, and Ready says why. Only a shutdown ends that: then the message is given
+// back.
+func (c *Consumer) bury(ctx context.Context, j *job, v verdict, beat *heartbeat) {
+	b := burial{c: c, j: j, failure: c.failure(j, v)}
+	err := b.step(ctx)
+	if err != nil {
+		err = c.buryHeld(ctx, &b, err)
+	}
+	beat.stop()
+	if err != nil {
+		c.logFailure(ctx, j, "consumer: stopped before the dead letter was stored; the message is given back", verdict{err: err})
+		c.release(j.m)
+		return
+	}
+	c.count.deadLetters.Add(1)
+	c.logFailure(ctx, j, "consumer: dead letter", v, "class", v.class, "letter", b.letter)
+	c.sent(j.m.term(fmt.Sprintf("dead letter %s, class %s", b.letter, v.class)))
+}
+
+// buryHeld repeats the burial while the consumer is held, until it succeeds or
+// ctx ends.
+func (c *Consumer) buryHeld(ctx context.Context, b *burial, err error) error {
+	c.gate.pause()
+	c.hold.begin(err)
+	defer func() {
+		c.hold.end()
+		c.gate.resume()
+	}()
+	for attempt := 1; err != nil && ctx.Err() == nil; attempt++ {
+		timer := time.NewTimer(refusalDelays().Delay(attempt))
+		select {
+		case <-timer.C:
+			if err = b.step(ctx); err != nil {
+				c.hold.update(err)
+			}
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+	return err
+}
+
+// burial is how far a message's burial has come.
+type burial struct {
+	c       *Consumer
+	j       *job
+	failure *envelope.Failure
+	letter  string // id, once acknowledged
+}
+
+// step does what is left to do.
+func (b *burial) step(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, letterTimeout)
+	defer cancel()
+	if b.letter == "" {
+		err := protect(func() (err error) {
+			b.letter, err = b.c.dead.DeadLetter(ctx, b.failure)
+			return err
+		})
+		if err == nil && b.letter == "" {
+			err = errors.New("the store returned no letter id")
+		}
+		if err != nil {
+			b.letter = ""
+			return fmt.Errorf("store dead letter: %w", err)
+		}
+	}
+	if b.j.route == nil || b.j.route.MarkDead == nil {
+		return nil
+	}
+	if err := protect(func() error { return b.j.route.MarkDead(ctx, b.j.delivery, b.letter) }); err != nil {
+		return fmt.Errorf("mark message dead as letter %s: %w", b.letter, err)
+	}
+	return nil
+}
+
+// failure tells everything that is known about a message that could not be
+// handled.
+func (c *Consumer) failure(j *job, v verdict) *envelope.Failure {
+	f := &envelope.Failure{
+		Durable: c.cfg.Consumer.Durable, Stream: j.stream, Sequence: j.seq, StoredAt: j.m.storedAt,
+		Subject: j.subject, Header: j.m.header(), Data: j.m.raw.Data, Envelope: j.envelope,
+		Class: v.class, Err: v.err, Attempts: min(j.m.delivered, c.cfg.MaxAttempts),
+		LastAt: time.Now(), LetterID: j.letter,
+	}
+	if j.m.replay {
+		f.StoredAt = time.Time{} // known to the letter, not to its replay
+	}
+	if !j.begun.IsZero() {
+		f.LastAt = j.begun
+	}
+	// Earlier attempts may have been made elsewhere; none was made before the
+	// message was stored.
+	f.FirstAt = f.LastAt
+	if j.m.delivered > 1 {
+		f.FirstAt = j.m.storedAt
+	}
+	return f
+}
+
+// hold is why the consumer asks for nothing new: messages that cannot be buried.
+// The zero value with a logger is ready to use.
+type hold struct {
+	log *slog.Logger
+
+	mu       sync.Mutex
+	messages int
+	err      error // the latest
+}
+
+// begin counts a message in; the first one is logged.
+func (h *hold) begin(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.err = err
+	if h.messages++; h.messages == 1 {
+		h.log.Error("consumer: a dead letter cannot be stored; nothing new is fetched until it can", "error", clip(err.Error(), maxErrorText))
+	}
+}
+
+func (h *hold) update(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.err = err
+}
+
+// end counts a message out; the last one is logged.
+func (h *hold) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.messages--; h.messages == 0 {
+		h.err = nil
+		h.log.Info("consumer: no dead letter waits any more; messages are fetched again")
+	}
+}
+
+// ready returns why nothing new is fetched, or nil.
+func (h *hold) ready() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.messages == 0 {
+		return nil
+	}
+	return &NotReadyError{Err: fmt.Errorf("%d messages wait to become dead letters, nothing new is fetched: %w", h.messages, h.err)}
+}

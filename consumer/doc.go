@@ -1,0 +1,105 @@
+// Package consumer reads one durable of a JetStream stream and hands its
+// messages to typed handlers: bounded, retried with backoff, and never lost
+// without a dead letter.
+//
+// # Usage
+//
+// Declare the durable, create it with topology.Ensure, and run:
+//
+//	dead, err := dlq.Open(ctx, js, subject.Plattform, dlq.Config{})
+//	servers, err := consumer.New(js, dead, consumer.Config{Consumer: declared},
+//		consumer.On(maskinevents.ServerProvisioned, onProvisioned), // no database
+//		inbox.On(in, maskinevents.ServerRemoved, onRemoved),        // effect applied once
+//	)
+//	err = servers.Run(ctx)
+//
+// A handler is func(context.Context, envelope.Received[T]) error. Its ctx
+// carries the origin of the message, so that what it sends is correlated without
+// a parameter, ends after Config.HandlerTimeout, and is cancelled late in a
+// shutdown. Its error is the verdict:
+//
+//	nil, envelope.ErrAlreadyProcessed   done: acknowledged
+//	any error, a panic                  again after a growing, jittered delay
+//	*envelope.RetryAfterError           again after that delay, at most 10 min
+//	envelope.Permanent(err)             a dead letter now, class poison
+//	any error at the last attempt       a dead letter, class exhausted
+//	any error after a shutdown's cancel given back at once, no verdict
+//
+// What cannot be decoded or has no handler is a dead letter of class decode,
+// and a message whose headers or subject contradict its envelope one of class
+// security; no handler sees either.
+//
+// # Life of a message
+//
+//	           ┌───────────────── delay, or at once ────────────────┐
+//	           ▼                                                    │
+//	fetched ─▶ decoded ─▶ handler ─▶ nil ───────────▶ ack           │
+//	               │         ├─▶ error, attempts left ─▶ nak ───────┤
+//	               │         ├─▶ interrupted by shutdown ─▶ nak ────┘
+//	               ▼         ▼
+//	            letter stored ─▶ marked dead ─▶ term
+//
+// # Guarantees
+//
+//   - A message is acknowledged only after its handler succeeded, and
+//     terminated only after its dead letter was acknowledged (requirement I3).
+//     A crash at any point repeats it. With inbox.On the effect is applied once
+//     all the same; with [On] the handler must bear repeats.
+//   - While dead letters are refused, nothing is dropped: the message stays in
+//     progress, nothing new is fetched, and Ready says why.
+//   - At most Config.Concurrency handlers run. Messages are requested only for
+//     free workers, so none waits in a buffer while its AckWait runs down, and
+//     the server is told every third of AckWait that a handler still works. One
+//     handler slower than AckWait is one handler.
+//   - Replicas share a durable; each message goes to one of them (requirement
+//     I6). A shutdown finishes what it can and gives the rest back, without a
+//     verdict on it.
+//   - Run never creates a durable (requirement T9). One that is deleted under it
+//     makes it not ready; once it is there again Run goes on.
+//   - Nothing is asked of the server faster than backoff allows while a durable
+//     is missing or has no leader, and nothing at all while disconnected.
+//
+// # Order
+//
+// Messages are handled in parallel and a retry lets others pass. With
+// MaxAckPending 1 a durable delivers strictly one message at a time, and a
+// failing one before its followers, for as long as one instance runs
+// uninterrupted (requirement I7). After a fail-over or a dead letter its
+// followers go on.
+//
+// # Attempts
+//
+// Config.MaxAttempts is compared with the server's delivery count. That is an
+// upper bound of handler starts: a delivery that met a dying process or a
+// shutdown counts although no handler finished it. So a message may become a
+// dead letter of class exhausted after fewer starts, never after more, and one
+// that kills every process that touches it ends there too.
+//
+// # Replays
+//
+// An operator's replay of a dead letter arrives on dv.<service>.replay.<durable>
+// and is read by a second durable, <durable>__replay, that shares the worker
+// slots. Handlers see the original subject, and Delivery.LetterID. On success
+// the letter is resolved before the replay is acknowledged; a failed replay goes
+// through the same verdicts and becomes a letter with the same id again.
+//
+// # Concurrency
+//
+// Handlers run concurrently and must be safe for it. Run is called once; Ready
+// and Stats may be called at any time from anywhere.
+//
+// # Errors
+//
+// Run returns nil after a clean stop, *DurableMissingError and
+// *topology.DriftError when a durable is not there or not as declared at the
+// start, *DrainError when handlers ignored their ctx, and ErrConnectionClosed.
+// Everything else is waited for and shown by Ready.
+//
+// # Security
+//
+// Payloads are never logged. Handlers' error texts are, cut to 512 bytes: keep
+// secrets out of them. Whoever may publish on a stream may set any header, so
+// only deliveries of the replay durable are read as replays, and a delivery is
+// told from a status of the server by its reply subject, which no publisher
+// sets.
+package consumer

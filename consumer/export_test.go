@@ -1,0 +1,102 @@
+package consumer
+
+import (
+	"context"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Judge is policy.judge in words that a test table can hold.
+func Judge(maxAttempts int, err error, attempt int, interrupted bool) (action string, class string, delay time.Duration) {
+	cfg := Config{MaxAttempts: maxAttempts, RetryInitial: time.Second, RetryMax: 30 * time.Second}.withDefaults()
+	v := policy{maxAttempts: cfg.MaxAttempts, retry: cfg.retry()}.judge(err, attempt, interrupted)
+	names := map[verb]string{ack: "ack", retry: "retry", bury: "bury", release: "release", reject: "reject"}
+	if v.duplicate {
+		return "ack duplicate", "", 0
+	}
+	return names[v.action], string(v.class), v.delay
+}
+
+// verb is action, whose name a result of Judge takes.
+type verb = action
+
+// Effective returns cfg as New uses it.
+func Effective(cfg Config) Config { return cfg.withDefaults() }
+
+// Heartbeat is the keep-alive of a message.
+type Heartbeat = heartbeat
+
+// StartHeartbeat is startHeartbeat.
+func StartHeartbeat(every time.Duration, send func()) *Heartbeat { return startHeartbeat(every, send) }
+
+// Mute is muteWhile.
+func (h *heartbeat) Mute(muted func() bool) { h.muteWhile(muted) }
+
+// Stop is stop.
+func (h *heartbeat) Stop() { h.stop() }
+
+// Gate lets a test drive the accounts of both pulls.
+type Gate struct{ *gate }
+
+// NewGate is newGate.
+func NewGate(size int) Gate { return Gate{newGate(size)} }
+
+// Reserve, Arrive, Adopt and Forgo act for the main pull, or for the replay
+// pull.
+func (g Gate) Reserve(replay bool) int     { return g.reserve(g.lane(replay)) }
+func (g Gate) Arrive(replay bool) bool     { return g.arrive(g.lane(replay)) }
+func (g Gate) Adopt() bool                 { return g.adopt(nil) }
+func (g Gate) Forgo(replay bool, n int)    { g.forgo(g.lane(replay), n) }
+func (g Gate) Settle()                     { g.settle() }
+func (g Gate) Pause()                      { g.pause() }
+func (g Gate) Resume()                     { g.resume() }
+func (g Gate) Close()                      { g.close() }
+func (g Gate) Idle() <-chan struct{}       { return g.idle }
+func (g Gate) Wake(r bool) <-chan struct{} { return g.lane(r).wake }
+
+func (g Gate) lane(replay bool) *lane {
+	if replay {
+		return g.lanes[1]
+	}
+	return g.lanes[0]
+}
+
+// Status is status, for a message with the given status headers.
+func Status(code, description string) (over bool, err error) {
+	return status(&nats.Msg{Header: nats.Header{"Status": {code}, "Description": {description}}})
+}
+
+// Protect is protect.
+func Protect(call func() error) error { return protect(call) }
+
+// Pull is the loop of one durable.
+type Pull struct{ *pull }
+
+// Answer is a source that answers requests for n messages.
+type Answer func(ctx context.Context, n int) error
+
+func (a Answer) pull(ctx context.Context, n int, _ bool, _ func(*nats.Msg), _ func()) error {
+	return a(ctx, n)
+}
+
+func (Answer) close(context.Context) {}
+
+// NewPull returns the main pull over a source of the test, with a connection and
+// a durable that are always there.
+func NewPull(c *Consumer, a Answer) Pull {
+	p := c.newPull(c.durables()[0])
+	p.source = a
+	p.inspect = func(context.Context) error { return nil }
+	p.connected = func() bool { return true }
+	return Pull{p}
+}
+
+// Run is run.
+func (p Pull) Run(ctx context.Context) { p.run(ctx) }
+
+// Ready is ready.
+func (p Pull) Ready() error { return p.ready() }
+
+// SetGrace shortens what a cancelled handler gets to return.
+func (c *Consumer) SetGrace(d time.Duration) { c.grace = d }

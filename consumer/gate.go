@@ -1,0 +1,183 @@
+package consumer
+
+import "sync"
+
+// gate counts worker slots. Both pulls ask it how many messages they may
+// request, so that what was requested always finds a free worker and the
+// client's buffer never eats AckWait.
+//
+// A message is taken from its arrival until it is settled. At most size of them
+// hold a slot; the replay pull may have one message more waiting for one (see
+// lane.extra), which its heartbeat keeps alive.
+type gate struct {
+	size    int
+	slots   chan struct{} // one token per running worker
+	closing chan struct{} // closed by close
+	idle    chan struct{} // closed when closing and nothing is taken
+	lanes   [2]*lane      // main, replay
+
+	mu     sync.Mutex
+	taken  int
+	paused int // reasons to ask for nothing
+	closed bool
+}
+
+// lane is one pull's account at the gate.
+type lane struct {
+	// extra marks the replay pull: it asks for one message whenever a worker is
+	// free, whatever the main pull has asked for. Otherwise an idle main pull,
+	// which has asked for all slots, would lock replays out until its request
+	// expires.
+	extra bool
+	// asked is the number of messages requested and not yet received.
+	asked int
+	// wake is signalled when the lane may ask for more.
+	wake chan struct{}
+}
+
+func newGate(size int) *gate {
+	return &gate{
+		size:    size,
+		slots:   make(chan struct{}, size),
+		closing: make(chan struct{}),
+		idle:    make(chan struct{}),
+		lanes:   [2]*lane{newLane(false), newLane(true)},
+	}
+}
+
+func newLane(extra bool) *lane { return &lane{extra: extra, wake: make(chan struct{}, 1)} }
+
+// reserve returns how many messages the lane may request now, and counts them as
+// asked. Zero means: wait for lane.wake.
+func (g *gate) reserve(l *lane) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := g.free(l)
+	l.asked += n
+	return n
+}
+
+func (g *gate) free(l *lane) int {
+	switch {
+	case g.closed, g.paused > 0, g.taken >= g.size:
+		return 0
+	case l.extra:
+		return max(1-l.asked, 0)
+	}
+	return max(g.size-g.taken-l.asked, 0)
+}
+
+// forgo takes back what was asked for and will not come.
+func (g *gate) forgo(l *lane, n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l.asked -= n
+	g.wake()
+}
+
+// arrive takes a message that l asked for. It is false while the gate closes:
+// then the message goes back untried.
+func (g *gate) arrive(l *lane) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l.asked--
+	if g.closed {
+		return false
+	}
+	g.taken++
+	return true
+}
+
+// adopt takes a message that nobody asked for, if a worker is free. One comes
+// when a request that was given up for lost was not.
+func (g *gate) adopt(*lane) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed || g.taken >= g.size {
+		return false
+	}
+	g.taken++
+	return true
+}
+
+// enter waits for a worker's slot; it is false when the gate closes first.
+func (g *gate) enter() bool {
+	select {
+	case <-g.closing: // first, since select has no order
+		return false
+	default:
+	}
+	select {
+	case g.slots <- struct{}{}:
+		return true
+	case <-g.closing:
+		return false
+	}
+}
+
+// leave frees the slot.
+func (g *gate) leave() { <-g.slots }
+
+// settle ends a taken message.
+func (g *gate) settle() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.taken--
+	g.wake()
+	g.checkIdle()
+}
+
+// pause keeps both pulls from asking until as many calls of resume.
+func (g *gate) pause() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.paused++
+}
+
+func (g *gate) resume() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.paused--
+	g.wake()
+}
+
+// close begins the drain: nothing is taken any more, and who waits for a slot
+// gives up.
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return
+	}
+	g.closed = true
+	close(g.closing)
+	g.checkIdle()
+}
+
+func (g *gate) checkIdle() {
+	if !g.closed || g.taken > 0 {
+		return
+	}
+	select {
+	case <-g.idle:
+	default:
+		close(g.idle)
+	}
+}
+
+// wake signals both lanes. A signal that is already pending is enough: its
+// reader looks at the counts afterwards.
+func (g *gate) wake() {
+	for _, l := range g.lanes {
+		select {
+		case l.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (g *gate) inFlight() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.taken
+}

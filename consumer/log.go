@@ -1,0 +1,43 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"codeberg.org/dataverket/messaging/envelope"
+)
+
+// logFailure writes the one line about a message that was not simply handled:
+// identity, correlation and attempt, never the payload. The error's text is
+// foreign and therefore bounded.
+func (c *Consumer) logFailure(ctx context.Context, j *job, text string, v verdict, more ...any) {
+	attrs := []any{
+		"durable", c.cfg.Consumer.Durable, "subject", clip(j.subject, maxErrorText),
+		"stream", j.m.stream, "sequence", j.m.sequence, "attempt", j.m.delivered,
+	}
+	attrs = append(attrs, envelopeAttrs(j.envelope)...)
+	if j.letter != "" {
+		attrs = append(attrs, "replay_of", j.letter)
+	}
+	attrs = append(attrs, more...)
+	if v.err != nil {
+		attrs = append(attrs, "error", clip(v.err.Error(), maxErrorText))
+	}
+	if p, ok := errors.AsType[*PanicError](v.err); ok {
+		attrs = append(attrs, "stack", string(p.Stack))
+	}
+	level := slog.LevelWarn
+	if v.action == bury || v.action == reject {
+		level = slog.LevelError
+	}
+	c.log.Log(ctx, level, text, attrs...)
+}
+
+// envelopeAttrs are the ids that a message is found by.
+func envelopeAttrs(e *envelope.Envelope) []any {
+	if e == nil {
+		return nil
+	}
+	return []any{"type", e.Type, "id", e.ID, "correlation_id", e.CorrelationID}
+}

@@ -1,0 +1,59 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/subject"
+)
+
+// readReplay takes from a replay's headers which letter it is and where its
+// original was. From there on it is handled like the original: same subject,
+// same checks, same verdicts.
+//
+// Only the replay durable's messages are read so. On any other delivery these
+// headers are foreign text: a producer must not be able to revive what an
+// operator has buried.
+func (j *job) readReplay(s subject.Service) error {
+	h := j.m.header()
+	letter := h.Get(envelope.HeaderLetterID)
+	if _, err := subject.DLQMark(s, letter); err != nil {
+		return fmt.Errorf("consumer: replay header %s: %w", envelope.HeaderLetterID, err)
+	}
+	original := h.Get(envelope.HeaderOriginalSubject)
+	if original == "" {
+		return fmt.Errorf("consumer: replay header %s: is missing", envelope.HeaderOriginalSubject)
+	}
+	// A letter whose original could not be located has no sequence; it is told
+	// apart by its id.
+	seq, err := strconv.ParseUint(h.Get(envelope.HeaderOriginalSequence), 10, 64)
+	if err != nil {
+		seq = 0
+	}
+	j.letter, j.subject, j.seq = letter, original, seq
+	j.stream = h.Get(envelope.HeaderOriginalStream)
+	return nil
+}
+
+// resolve notes that a replay was handled, before the replay is acknowledged: a
+// crash in between repeats the replay, which the inbox absorbs, and never leaves
+// a letter open that was handled. A failure is retried like a handler's.
+func (c *Consumer) resolve(ctx context.Context, j *job) error {
+	ctx, cancel := context.WithTimeout(ctx, letterTimeout)
+	defer cancel()
+	err := protect(func() error {
+		return c.dead.Resolve(ctx, j.letter, "handled by "+c.cfg.Consumer.Durable)
+	})
+	if err == nil {
+		return nil
+	}
+	if envelope.IsPermanent(err) {
+		// The operator closed the letter meanwhile. The effect is there, and
+		// repeating the handler would change nothing.
+		c.logFailure(ctx, j, "consumer: handled a replay whose letter can no longer be resolved", verdict{err: err})
+		return nil
+	}
+	return fmt.Errorf("consumer: resolve letter %s: %w", j.letter, err)
+}

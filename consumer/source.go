@@ -1,0 +1,239 @@
+package consumer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Timing of pull requests.
+const (
+	// pullExpiry is how long a request waits at the server for messages.
+	pullExpiry = 30 * time.Second
+	// pullBeat is the interval at which the server says that a request is still
+	// alive; silence of twice that is a lost request.
+	pullBeat = 2 * time.Second
+	// probeExpiry and probeBeat are those of the first request after a failure:
+	// they prove quickly that the durable is served again.
+	probeExpiry = 5 * time.Second
+	probeBeat   = 500 * time.Millisecond
+)
+
+// Reasons for which a request ends early.
+var (
+	errSilent       = errors.New("the server does not answer pull requests: the durable has no leader, too many requests wait, or this user may not publish to $JS.API.CONSUMER.MSG.NEXT")
+	errHasty        = errors.New("pull requests end at once, before they expire")
+	errDisconnected = errors.New("not connected to NATS")
+)
+
+// natsSource asks for messages with the server's pull protocol over one
+// subscription that lives as long as the consumer.
+//
+// The client library's Fetch was not chosen. It drops what is under way when it
+// is cancelled, so that those messages rest until AckWait; it takes a message
+// for a status when the publisher set a "Status" header on an empty body; and
+// it subscribes anew for every request.
+type natsSource struct {
+	nc    *nats.Conn
+	sub   *nats.Subscription
+	next  string // the API subject
+	inbox string // the reply subject without its last token
+	stray func(*nats.Msg)
+	sent  func() // counts requests
+
+	mu      sync.Mutex
+	number  uint64
+	token   string         // of the open request, "" for none
+	inbound chan *nats.Msg // of the open request
+}
+
+// openSource subscribes. stray gets every message that no open request waits
+// for; it must not block.
+func openSource(js jetstream.JetStream, d durable, stray func(*nats.Msg), sent func()) (*natsSource, error) {
+	nc := js.Conn()
+	s := &natsSource{
+		nc: nc, inbox: nc.NewInbox(), stray: stray, sent: sent,
+		next: apiPrefix(js.Options()) + "CONSUMER.MSG.NEXT." + d.stream + "." + d.name,
+	}
+	sub, err := nc.Subscribe(s.inbox+".*", s.receive)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe for deliveries: %w", err)
+	}
+	// The requests bound what is pending; the client's own limit would drop
+	// messages silently.
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		return nil, errors.Join(err, sub.Unsubscribe())
+	}
+	s.sub = sub
+	return s, nil
+}
+
+// apiPrefix is where the JetStream API of this context lives: another domain, an
+// imported account, or the connection's own.
+func apiPrefix(o jetstream.JetStreamOptions) string {
+	switch {
+	case o.Domain != "":
+		return "$JS." + o.Domain + ".API."
+	case o.APIPrefix != "":
+		return strings.TrimSuffix(o.APIPrefix, ".") + "."
+	}
+	return jetstream.DefaultAPIPrefix
+}
+
+// receive sorts what arrives: into the open request, or to the strays. A
+// delivery shows the subject it was published on, so only a status tells which
+// request it belongs to.
+func (s *natsSource) receive(raw *nats.Msg) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !isDelivery(raw) && (s.token == "" || raw.Subject != s.inbox+"."+s.token) {
+		return // a status of a request that is over
+	}
+	if s.token != "" {
+		select {
+		case s.inbound <- raw:
+			return
+		default:
+		}
+	}
+	if isDelivery(raw) {
+		s.stray(raw)
+	}
+}
+
+// pullRequest is the server's request format.
+type pullRequest struct {
+	Batch     int           `json:"batch"`
+	Expires   time.Duration `json:"expires"`
+	Heartbeat time.Duration `json:"idle_heartbeat"`
+}
+
+// pull implements source.
+func (s *natsSource) pull(ctx context.Context, n int, probe bool, deliver func(*nats.Msg), alive func()) error {
+	req := pullRequest{Batch: n, Expires: pullExpiry, Heartbeat: pullBeat}
+	if probe {
+		req.Expires, req.Heartbeat = probeExpiry, probeBeat
+	}
+	inbound, err := s.request(req)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		s.closeRequest()
+		for len(inbound) > 0 { // came between the last read and closeRequest
+			if raw := <-inbound; isDelivery(raw) {
+				deliver(raw)
+			}
+		}
+	}()
+	silence := time.NewTimer(2 * req.Heartbeat)
+	defer silence.Stop()
+	for n > 0 {
+		select {
+		case raw := <-inbound:
+			silence.Reset(2 * req.Heartbeat)
+			if isDelivery(raw) {
+				n--
+				alive()
+				deliver(raw)
+				continue
+			}
+			over, err := status(raw)
+			if err == nil {
+				alive()
+			}
+			if over {
+				return err
+			}
+		case <-silence.C:
+			return errSilent
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// request opens a request and sends it.
+func (s *natsSource) request(req pullRequest) (<-chan *nats.Msg, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return nil, fmt.Errorf("encode pull request: %w", err)
+	}
+	s.mu.Lock()
+	s.number++
+	s.token = fmt.Sprint(s.number)
+	// Room for all messages and a few statuses: receive must not block, and
+	// what does not fit is a stray.
+	s.inbound = make(chan *nats.Msg, req.Batch+8)
+	inbound, reply := s.inbound, s.inbox+"."+s.token
+	s.mu.Unlock()
+
+	s.sent()
+	if err := s.nc.PublishRequest(s.next, reply, body); err != nil {
+		s.closeRequest()
+		return nil, fmt.Errorf("send pull request: %w", err)
+	}
+	return inbound, nil
+}
+
+func (s *natsSource) closeRequest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.token = ""
+}
+
+// close ends the subscription. What the server had sent before it heard of that
+// still arrives, as strays; close waits for it, at most until ctx ends.
+func (s *natsSource) close(ctx context.Context) {
+	closed := s.sub.StatusChanged(nats.SubscriptionClosed)
+	end := s.sub.Drain
+	if !s.nc.IsConnected() {
+		end = s.sub.Unsubscribe // Drain would wait for a server
+	}
+	if err := end(); err != nil {
+		return // closed already, with its connection
+	}
+	select {
+	case <-closed:
+	case <-ctx.Done():
+	}
+}
+
+// status reads a status of the server: whether the request is over, and the
+// error if that was not its regular end.
+func status(raw *nats.Msg) (over bool, err error) {
+	text := raw.Header.Get("Description")
+	switch code := raw.Header.Get("Status"); code {
+	case "100":
+		return false, nil
+	case "404", "408":
+		return true, nil // expired, or nothing there
+	case "503":
+		return true, nats.ErrNoResponders
+	default:
+		return true, refusal(code, text)
+	}
+}
+
+// refusal names the reasons of status 409 that somebody acts on.
+func refusal(code, text string) error {
+	switch lower := strings.ToLower(text); {
+	case strings.Contains(lower, "batch completed"):
+		return nil
+	case strings.Contains(lower, "consumer deleted"):
+		return jetstream.ErrConsumerDeleted
+	case strings.Contains(lower, "leadership change"):
+		return jetstream.ErrConsumerLeadershipChanged
+	case strings.Contains(lower, "server shutdown"):
+		return jetstream.ErrServerShutdown
+	}
+	return fmt.Errorf("pull request refused: %.3s %.100s", code, text)
+}

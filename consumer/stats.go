@@ -1,0 +1,48 @@
+package consumer
+
+import "sync/atomic"
+
+// Stats is a snapshot of what a Consumer did since it was made. The numbers are
+// read one after the other, so a message may be in two of them or in none.
+type Stats struct {
+	// Handled is the number of messages acknowledged after their handler
+	// succeeded.
+	Handled uint64
+	// Duplicates is the number acknowledged because the effect was already
+	// there (envelope.ErrAlreadyProcessed).
+	Duplicates uint64
+	// Retried is the number of failed attempts that will be tried again.
+	Retried uint64
+	// DeadLetters is the number of messages that became a dead letter.
+	DeadLetters uint64
+	// Released is the number of messages given back untried or interrupted by a
+	// shutdown.
+	Released uint64
+	// Rejected is the number of malformed replay instructions that were
+	// terminated: they name no letter.
+	Rejected uint64
+	// Requests is the number of requests to the broker: pulls and look-ups.
+	Requests uint64
+	// InFlight is the number of messages that were received and are not
+	// settled.
+	InFlight int
+}
+
+// counters are the live numbers behind Stats.
+type counters struct {
+	handled, duplicates, retried, deadLetters, released, rejected, requests atomic.Uint64
+}
+
+// Stats returns a snapshot. It is safe for concurrent use and does not block.
+func (c *Consumer) Stats() Stats {
+	return Stats{
+		Handled:     c.count.handled.Load(),
+		Duplicates:  c.count.duplicates.Load(),
+		Retried:     c.count.retried.Load(),
+		DeadLetters: c.count.deadLetters.Load(),
+		Released:    c.count.released.Load(),
+		Rejected:    c.count.rejected.Load(),
+		Requests:    c.count.requests.Load(),
+		InFlight:    c.gate.inFlight(),
+	}
+}

@@ -1,0 +1,205 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/subject"
+)
+
+// job is a message on its way through a worker. What is known about it grows
+// from step to step, and a dead letter tells as much as is known.
+type job struct {
+	m       *message
+	subject string // of the original, also for a replay
+	letter  string // id of the replayed letter, "" for an ordinary delivery
+	stream  string // where the original is stored
+	seq     uint64
+
+	envelope *envelope.Envelope // nil until it decoded
+	route    *envelope.Route    // nil until one was found
+	delivery *envelope.Delivery // nil until the envelope was checked
+	begun    time.Time          // of the handler, zero before
+}
+
+// receive takes a message off the subscription. It must not block.
+func (c *Consumer) receive(work context.Context, d durable, raw *nats.Msg, admit func(*lane) bool) {
+	m, err := newMessage(c.js.Conn(), raw, d.replay)
+	if err != nil {
+		// Without metadata it can be counted but not settled; AckWait brings it
+		// again.
+		c.gate.forgo(d.lane, 1)
+		c.log.Error("consumer: unreadable delivery", "durable", d.name, "error", err)
+		return
+	}
+	if !admit(d.lane) {
+		c.release(m)
+		return
+	}
+	go c.work(work, m)
+}
+
+// release gives a message back untried; the server delivers it again at once,
+// here or to another replica.
+func (c *Consumer) release(m *message) {
+	c.count.released.Add(1)
+	c.sent(m.nak(0))
+}
+
+// sent looks at the error of an ack, nak or term. It can only be a closed
+// connection, and then the message is delivered again.
+func (c *Consumer) sent(err error) {
+	if err != nil {
+		c.log.Warn("consumer: a message was not settled and will be delivered again", "error", err)
+	}
+}
+
+// work takes one message from arrival to settlement.
+func (c *Consumer) work(ctx context.Context, m *message) {
+	defer c.gate.settle()
+	beat := startHeartbeat(c.cfg.Consumer.AckWait/beats, func() { c.sent(m.inProgress()) })
+	defer beat.stop()
+	if !c.gate.enter() {
+		beat.stop()
+		c.release(m)
+		return
+	}
+	defer c.gate.leave()
+	j, v := c.open(m)
+	if v.action == 0 {
+		v = c.attempt(ctx, j, beat)
+	}
+	c.settle(ctx, j, v, beat)
+}
+
+// open decodes a message and finds its handler. The verdict is zero if a handler
+// may run.
+func (c *Consumer) open(m *message) (*job, verdict) {
+	j := &job{m: m, subject: m.raw.Subject, stream: m.stream, seq: m.sequence}
+	if m.replay {
+		if err := j.readReplay(c.cfg.Consumer.Service()); err != nil {
+			return j, verdict{action: reject, err: err}
+		}
+	}
+	if err := j.decode(c.cfg.Consumer.Durable); err != nil {
+		return j, verdict{action: bury, class: decodeClass(err), err: err}
+	}
+	route, err := c.routes.find(j.envelope)
+	if err != nil {
+		return j, verdict{action: bury, class: envelope.ClassDecode, err: err}
+	}
+	j.route = route
+	if m.delivered > c.cfg.MaxAttempts {
+		// Every attempt was cut short: the process died or was stopped. Another
+		// start might kill this one too.
+		return j, verdict{action: bury, class: envelope.ClassExhausted, err: fmt.Errorf(
+			"consumer: delivered %d times, at most %d attempts are made; the last one did not end in a verdict", m.delivered, c.cfg.MaxAttempts)}
+	}
+	return j, verdict{}
+}
+
+// decode fills the envelope, holds it against subject and headers, and fills the
+// delivery if all agree.
+func (j *job) decode(durable string) error {
+	env, err := envelope.Decode(j.m.raw.Data)
+	if err != nil {
+		return err
+	}
+	j.envelope = env
+	on, err := subject.Parse(j.subject)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(env.CheckSubject(on), env.CheckHeader(j.m.header())); err != nil {
+		return err
+	}
+	j.delivery = &envelope.Delivery{
+		Envelope: env, Subject: on, Header: j.m.header(),
+		Stream: j.m.stream, Sequence: j.m.sequence,
+		Durable: durable, Attempt: j.m.delivered, LetterID: j.letter,
+	}
+	return nil
+}
+
+// decodeClass tells a message that contradicts itself from one that cannot be
+// read.
+func decodeClass(err error) envelope.Class {
+	if _, ok := errors.AsType[*envelope.MismatchError](err); ok {
+		return envelope.ClassSecurity
+	}
+	return envelope.ClassDecode
+}
+
+// attempt runs the handler once and judges its error. ctx ends when a shutdown
+// interrupts handlers.
+func (c *Consumer) attempt(ctx context.Context, j *job, beat *heartbeat) verdict {
+	j.begun = time.Now()
+	hctx, cancel := context.WithTimeout(j.delivery.Context(ctx), c.cfg.HandlerTimeout)
+	defer cancel()
+	// A handler that ignores the end of its ctx must not keep the message from
+	// everybody else: AckWait after that somebody may try again.
+	beat.muteWhile(func() bool { return hctx.Err() != nil })
+	err := protect(func() error { return j.route.Handle(hctx, j.delivery) })
+	beat.muteWhile(nil)
+	if j.m.replay && (err == nil || errors.Is(err, envelope.ErrAlreadyProcessed)) {
+		if failed := c.resolve(ctx, j); failed != nil {
+			err = failed
+		}
+	}
+	return c.policy.judge(err, j.m.delivered, ctx.Err() != nil)
+}
+
+// protect calls a function of the service and turns a panic or a Goexit into an
+// error. It runs on a goroutine of its own, because Goexit ends the one it is
+// called on, and a worker that is gone settles nothing.
+func protect(call func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		err := errGoexit
+		defer func() {
+			if v := recover(); v != nil {
+				err = newPanicError(v)
+			}
+			done <- err
+		}()
+		err = call()
+	}()
+	return <-done
+}
+
+// settle carries a verdict out.
+func (c *Consumer) settle(ctx context.Context, j *job, v verdict, beat *heartbeat) {
+	if v.action == bury {
+		c.bury(ctx, j, v, beat)
+		return
+	}
+	beat.stop()
+	switch v.action {
+	case ack:
+		c.acknowledge(j, v)
+	case retry:
+		c.count.retried.Add(1)
+		c.logFailure(ctx, j, "consumer: attempt failed", v, "delay", v.delay)
+		c.sent(j.m.nak(v.delay))
+	case reject:
+		c.count.rejected.Add(1)
+		c.logFailure(ctx, j, "consumer: malformed replay instruction; the letter it may have meant is untouched", v)
+		c.sent(j.m.term("malformed replay"))
+	default:
+		c.release(j.m)
+	}
+}
+
+func (c *Consumer) acknowledge(j *job, v verdict) {
+	if v.duplicate {
+		c.count.duplicates.Add(1)
+	} else {
+		c.count.handled.Add(1)
+	}
+	c.sent(j.m.ack())
+}
