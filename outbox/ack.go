@@ -1,0 +1,88 @@
+package outbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Why a publish is not (yet) stored, by what the relay does about it. Nothing
+// is ever given up, and no message has a budget of attempts: an outage is lag.
+//
+//   - errUnknown: no answer, or one that leaves it open. The message is sent
+//     again with the same id; if it had been stored, the stream says
+//     "duplicate" inside its window, and the inbox absorbs it after.
+//   - errRefused: the broker cannot take it now (full stream, no quorum, no
+//     resources, no stream). Nothing was stored; try later.
+//   - errMisconfigured: the answer came from a stream or domain that is not
+//     the declared one, or the stream refuses what we declared. Only an
+//     operator can heal it, so the wait is long and the log says so.
+//   - errImpossible: this message can never be stored as it is (too large).
+//     Enqueue refuses such messages; one that is there holds its stream.
+var (
+	errUnknown       = errors.New("outcome unknown")
+	errRefused       = errors.New("refused for now")
+	errMisconfigured = errors.New("misconfigured")
+	errImpossible    = errors.New("can never be stored")
+)
+
+// pubAck is JetStream's answer to a publish.
+type pubAck struct {
+	Stream    string `json:"stream"`
+	Domain    string `json:"domain"`
+	Sequence  uint64 `json:"seq"`
+	Duplicate bool   `json:"duplicate"`
+	Error     *struct {
+		Code        int    `json:"code"`
+		ErrCode     int    `json:"err_code"`
+		Description string `json:"description"`
+	} `json:"error"`
+}
+
+// readAck returns the stream sequence of a stored message, or why it is not
+// stored. An acknowledgement counts only from the declared stream and domain:
+// with leafnodes, a copy at another site can answer too.
+func readAck(m *nats.Msg, stream, domain string) (uint64, error) {
+	if len(m.Data) == 0 {
+		if m.Header.Get("Status") == "503" {
+			return 0, fmt.Errorf("%w: no stream listens on this subject", errRefused)
+		}
+		return 0, fmt.Errorf("%w: empty acknowledgement", errMisconfigured)
+	}
+	var a pubAck
+	if err := json.Unmarshal(m.Data, &a); err != nil {
+		return 0, fmt.Errorf("%w: the answer is not an acknowledgement of a stream", errMisconfigured)
+	}
+	switch {
+	case a.Error != nil:
+		return 0, fmt.Errorf("%w: %s (%d)", classify(a.Error.Code, a.Error.ErrCode), a.Error.Description, a.Error.ErrCode)
+	case a.Stream != stream:
+		return 0, fmt.Errorf("%w: stream %q acknowledged, declared is %q", errMisconfigured, a.Stream, stream)
+	case domain != "" && a.Domain != domain:
+		return 0, fmt.Errorf("%w: domain %q acknowledged, configured is %q", errMisconfigured, a.Domain, domain)
+	case a.Sequence == 0:
+		return 0, fmt.Errorf("%w: acknowledgement without a sequence", errMisconfigured)
+	}
+	return a.Sequence, nil
+}
+
+// classify sorts JetStream's error codes; see the server's errors.json. What
+// is not listed is refused for now: waiting never loses anything.
+func classify(code, errCode int) error {
+	switch errCode {
+	case 10054, 10097: // message too large; headers too large
+		return errImpossible
+	case 10060, 10165, 10166, 10188, 10189, 10190, 10191, 10192: // another stream; TTL or schedule settings
+		return errMisconfigured
+	case 10158, 10008: // the same id is being stored; temporarily unavailable
+		return errUnknown
+	case 10077, 10023, 10028, 10047, 10167, 10039, 10059, 10076: // full, no resources, no stream, no JetStream
+		return errRefused
+	}
+	if code == 400 {
+		return errMisconfigured
+	}
+	return errRefused
+}

@@ -1,0 +1,287 @@
+package outbox_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"codeberg.org/dataverket/messaging/dvtest"
+	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/natsserver"
+	"codeberg.org/dataverket/messaging/internal/pgserver"
+	"codeberg.org/dataverket/messaging/migrate"
+	"codeberg.org/dataverket/messaging/natsconn"
+	"codeberg.org/dataverket/messaging/outbox"
+)
+
+// Environment of a child process that is a relay and nothing else.
+const (
+	childEnv     = "OUTBOX_TEST_CHILD"     // how many published pages it may record; then it stands still
+	childNATSEnv = "OUTBOX_TEST_NATS"      // URL
+	childPGEnv   = "OUTBOX_TEST_POSTGRES"  // connection string
+	stoppedLine  = "stored, cursor behind" // what the child prints when it stands still
+)
+
+// relayChild runs a relay until it is killed. In the window between the last
+// acknowledgement of a page and the cursor's commit it says so and stands
+// still, so that the kill finds messages stored and the cursor behind.
+func relayChild() int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := runRelayChild(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func runRelayChild(ctx context.Context) error {
+	budget, err := strconv.Atoi(os.Getenv(childEnv))
+	if err != nil {
+		return err
+	}
+	pool, err := pgxpool.New(ctx, os.Getenv(childPGEnv))
+	if err != nil {
+		return err
+	}
+	conn, err := natsconn.Dial(ctx, natsconn.Config{URL: os.Getenv(childNATSEnv), FailFast: true})
+	if err != nil {
+		return err
+	}
+	out, err := outbox.New(maskinSet, outbox.Config{})
+	if err != nil {
+		return err
+	}
+	relay, err := outbox.NewRelay(out, pool, conn.JetStream(), outbox.RelayConfig{
+		LeaseTTL: time.Second, PollInterval: time.Millisecond, PageRows: 20,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	if err != nil {
+		return err
+	}
+	relay.OnPublished(func(string, int) {
+		if budget--; budget < 0 {
+			fmt.Println(stoppedLine)
+			select {}
+		}
+	})
+	return relay.Run(ctx)
+}
+
+// child is a running relay process.
+type child struct {
+	cmd    *exec.Cmd
+	stdout *bufio.Reader
+}
+
+func startChild(t *testing.T, budget int, natsURL, pgURL string) *child {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+strconv.Itoa(budget), childNATSEnv+"="+natsURL, childPGEnv+"="+pgURL)
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	cmd.Stderr = t.Output()
+	require.NoError(t, cmd.Start())
+	c := &child{cmd, bufio.NewReader(stdout)}
+	t.Cleanup(c.kill)
+	return c
+}
+
+// awaitStop returns when the child stands still with its page stored.
+func (c *child) awaitStop(t *testing.T) {
+	t.Helper()
+	line, err := c.stdout.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, stoppedLine, strings.TrimSpace(line))
+}
+
+func (c *child) kill() {
+	_ = c.cmd.Process.Signal(syscall.SIGKILL)
+	_, _ = io.Copy(io.Discard, c.stdout)
+	_ = c.cmd.Wait()
+}
+
+// The relay process is killed 50 times, 45 of them while messages are stored
+// and the cursor is behind; 5 of them wherever it happens to be. The stream
+// forgets ids after 100 ms here, so that what is sent again is stored again and
+// only the inbox is left to absorb it. Each committed event is in effect
+// exactly once, and in the order of its key.
+func TestRelayKilledFiftyTimesLosesAndDoublesNothing(t *testing.T) {
+	t.Parallel()
+	const kills, atFailpoint = 50, 45
+	b, natsURL := setupTCP(t)
+	effects := startLedger(t, b)
+	shortenDuplicateWindow(t, b)
+	counter := map[string]int{}
+	behind := 0
+	for kill := range kills {
+		budget := kill % 3 // the first, second or third page of the child's life
+		if kill >= atFailpoint {
+			budget = 1000
+		}
+		b.enqueueCounted(t, counter, 10+20*(kill%3))
+		before := storedMessages(t, b.js)
+		c := startChild(t, budget, natsURL, connString(b.pool))
+		if kill < atFailpoint {
+			c.awaitStop(t)
+			require.Positive(t, unpublished(t, b), "kill %d: the cursor is not behind", kill)
+			behind++
+		} else {
+			require.Eventually(t, func() bool { return storedMessages(t, b.js) > before }, 20*time.Second, time.Millisecond)
+		}
+		c.kill()
+		expireLease(t, b)
+	}
+	require.GreaterOrEqual(t, behind, 40)
+
+	b.relay(t, outbox.RelayConfig{})
+	effects.require(t, counter)
+	t.Logf("%d kills, %d with the cursor behind: %d events, %d messages stored, %d duplicates absorbed by the inbox",
+		kills, behind, effects.count(t), storedMessages(t, b.js), effects.duplicates())
+	require.Positive(t, effects.duplicates(), "nothing was sent twice: the kills did not hit their window")
+}
+
+// setupTCP is setup with a broker that other processes reach.
+func setupTCP(t *testing.T) (bundle, string) {
+	t.Helper()
+	server, err := natsserver.Start(t.Context(), t.TempDir(), natsserver.Options{TCP: true})
+	require.NoError(t, err)
+	t.Cleanup(server.Stop)
+	conn, err := natsconn.Dial(t.Context(), natsconn.Config{URL: server.URL()})
+	require.NoError(t, err)
+	t.Cleanup(conn.NATS().Close)
+	b := bundle{pool: dvtest.Postgres(t), js: conn.JetStream(), out: newOutbox(t)}
+	createStreams(t, b.js)
+	return b, server.URL()
+}
+
+// connString tells a child process how to reach the test's database.
+func connString(pool *pgxpool.Pool) string {
+	c := pool.Config().ConnConfig
+	return fmt.Sprintf("host=%s port=%d user=%s password='%s' dbname=%s", c.Host, c.Port, c.User, c.Password, c.Database)
+}
+
+func shortenDuplicateWindow(t *testing.T, b bundle) {
+	t.Helper()
+	s, err := b.js.Stream(t.Context(), "DV_MASKIN_EVT")
+	require.NoError(t, err)
+	cfg := s.CachedInfo().Config
+	cfg.Duplicates = 100 * time.Millisecond
+	_, err = b.js.UpdateStream(t.Context(), cfg)
+	require.NoError(t, err)
+}
+
+// enqueueCounted commits n messages on three keys, five to a transaction.
+func (b bundle) enqueueCounted(t *testing.T, counter map[string]int, n int) {
+	t.Helper()
+	for n > 0 {
+		var drafts []envelope.Draft
+		for range min(n, 5) {
+			key := keyName(n % 3)
+			counter[key]++
+			drafts = append(drafts, serverCounted.New(key, counted{Key: key, N: counter[key]}))
+			n--
+		}
+		err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+			return b.out.Enqueue(origin(t.Context()), tx, drafts...)
+		})
+		require.NoError(t, err)
+	}
+}
+
+func storedMessages(t *testing.T, js jetstream.JetStream) uint64 {
+	t.Helper()
+	s, err := js.Stream(t.Context(), "DV_MASKIN_EVT")
+	require.NoError(t, err)
+	return s.CachedInfo().State.Msgs
+}
+
+func unpublished(t *testing.T, b bundle) int64 {
+	t.Helper()
+	st, err := outbox.ReadStatus(t.Context(), b.pool, "")
+	require.NoError(t, err)
+	return st.Streams[0].Unpublished
+}
+
+// expireLease saves the test the wait for a dead relay's lease.
+func expireLease(t *testing.T, b bundle) {
+	t.Helper()
+	_, err := b.pool.Exec(t.Context(), "update messaging.outbox_lease set expires_at = clock_timestamp()")
+	require.NoError(t, err)
+}
+
+// PostgreSQL gives the ids of rolled-back transactions out again after a kill,
+// when nothing flushed them. A relay that kept the snapshot of an idle poll
+// would take the next event for seen.
+func TestDatabaseKilledAfterRollbacksAndAnIdlePollStillPublishes(t *testing.T) {
+	t.Parallel()
+	server, err := pgserver.Start(t.Context(), pgserver.Options{
+		Durable: true, CachedInit: true,
+		// Nothing but a commit flushes the log.
+		Settings: map[string]string{"wal_writer_delay": "10s", "wal_level": "minimal", "max_wal_senders": "0"},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, server.Stop()) })
+	pool, err := pgxpool.New(t.Context(), server.URL("postgres"))
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	require.NoError(t, migrate.Up(t.Context(), pool, migrate.Config{}))
+
+	b := bundle{pool: pool, js: dvtest.NATS(t).JetStream(), out: newOutbox(t)}
+	createStreams(t, b.js)
+	r := b.newRelay(t, outbox.RelayConfig{PollInterval: time.Millisecond})
+	polls := make(chan struct{})
+	r.OnPolled(func() {
+		select {
+		case polls <- struct{}{}:
+		default:
+		}
+	})
+	run(t, r)
+	b.enqueue(t, "a", 1)
+	b.requireStored(t, "DV_MASKIN_EVT", 1)
+	require.Eventually(t, func() bool { return unpublished(t, b) == 0 }, 10*time.Second, time.Millisecond)
+
+	rolledBack := b.rollBackMany(t, 100)
+	<-polls // two polls, of which the second began after the rollbacks
+	<-polls
+	<-polls
+	require.NoError(t, server.Kill9())
+	require.NoError(t, server.Restart(t.Context()))
+	require.Eventually(t, func() bool { return pool.Ping(t.Context()) == nil }, 20*time.Second, 10*time.Millisecond)
+
+	b.enqueue(t, "a", 2)
+	var reused uint64
+	require.NoError(t, pool.QueryRow(t.Context(), "select xid::text::bigint from messaging.outbox_events order by seq desc limit 1").Scan(&reused))
+	require.LessOrEqual(t, reused, rolledBack, "no transaction id was given out twice: the test proves nothing")
+	b.requireStored(t, "DV_MASKIN_EVT", 2)
+	requireCounted(t, published(t, b.js, "DV_MASKIN_EVT"), map[string]int{"a": 2})
+}
+
+// rollBackMany returns the highest transaction id that came to nothing.
+func (b bundle) rollBackMany(t *testing.T, n int) (last uint64) {
+	t.Helper()
+	for range n {
+		tx, err := b.pool.Begin(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, b.out.Enqueue(origin(t.Context()), tx, serverCounted.New("a", counted{Key: "phantom", N: 1})))
+		require.NoError(t, tx.QueryRow(t.Context(), "select pg_current_xact_id()::text::bigint").Scan(&last))
+		require.NoError(t, tx.Rollback(t.Context()))
+	}
+	return last
+}

@@ -1,0 +1,163 @@
+package outbox
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// row is one message as it lies in the table; the relay never decodes it.
+type row struct {
+	seq      int64
+	id       pgtype.UUID
+	subject  string
+	key      string
+	headers  string
+	envelope []byte
+}
+
+func (r *row) size() int { return len(r.envelope) + len(r.headers) + len(r.subject) + len(r.key) }
+
+// delta is what a poll found for one stream.
+type delta struct {
+	stream   string
+	snapshot string // the snapshot the rows were read with
+	rows     []row  // in seq order; empty when it is not complete
+	complete bool   // rows are everything between base and snapshot
+	walking  bool   // a walk was begun earlier and is to be resumed
+	bytes    int
+}
+
+func (d *delta) idle() bool { return d.complete && !d.walking && len(d.rows) == 0 }
+
+// poll asks for the new rows of the given streams in one statement.
+//
+// It writes nothing: an idle poll keeps the old base. A snapshot held in
+// memory must never become the base of a later poll, because rolled-back
+// transactions raise it without a flush, and after a crash of the database
+// their ids are given to new rows, which would then count as seen.
+func (r *Relay) poll(ctx context.Context, streams []string) ([]*delta, error) {
+	rows, err := r.pool.Query(ctx, r.sql.poll, streams, r.cfg.PageRows)
+	if err != nil {
+		return nil, fmt.Errorf("look for new rows: %w", explain(err))
+	}
+	found := make(map[string]*delta, len(streams))
+	err = eachPollRow(rows, func(stream, snapshot string, walking bool, e *row) {
+		d := found[stream]
+		if d == nil {
+			d = &delta{stream: stream, complete: true}
+			found[stream] = d
+		}
+		d.snapshot, d.walking = snapshot, walking
+		r.addToDelta(d, e)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for new rows: %w", explain(err))
+	}
+	deltas := make([]*delta, 0, len(found))
+	for _, d := range found {
+		slices.SortFunc(d.rows, func(a, b row) int { return cmp.Compare(a.seq, b.seq) })
+		deltas = append(deltas, d)
+	}
+	return deltas, nil
+}
+
+// addToDelta keeps the rows of a delta while they fit a page. Past that they
+// are dropped, and the stream is walked in pages instead.
+func (r *Relay) addToDelta(d *delta, e *row) {
+	if e == nil || !d.complete {
+		return
+	}
+	d.rows = append(d.rows, *e)
+	d.bytes += e.size()
+	// A branch that returned fewer rows than the limit was read to its end, so
+	// fewer rows than the limit in all means that every branch was.
+	if len(d.rows) >= r.cfg.PageRows || d.bytes > r.cfg.PageBytes {
+		d.complete, d.rows = false, nil
+	}
+}
+
+// eachPollRow scans the rows of a poll; e is nil for a stream without news.
+func eachPollRow(rows pgx.Rows, visit func(stream, snapshot string, walking bool, e *row)) error {
+	defer rows.Close()
+	for rows.Next() {
+		var (
+			stream, snapshot      string
+			walking               bool
+			seq                   *int64
+			id                    pgtype.UUID
+			subject, key, headers *string
+			envelope              []byte
+		)
+		if err := rows.Scan(&stream, &walking, &snapshot, &seq, &id, &subject, &key, &headers, &envelope); err != nil {
+			return err
+		}
+		if seq == nil {
+			visit(stream, snapshot, walking, nil)
+			continue
+		}
+		visit(stream, snapshot, walking, &row{*seq, id, *subject, *key, *headers, envelope})
+	}
+	return rows.Err()
+}
+
+// page is a part of a walk.
+type page struct {
+	rows []row // in seq order
+	last bool  // nothing follows
+}
+
+// readPage reads the next page of a walk. Base, target and position come from
+// the committed state row, never from memory.
+//
+// The batch is one round trip. It runs in a transaction of its own so that the
+// plan can be pinned: with the planner's freedom a page reads and sorts the
+// whole backlog, since without statistics it prefers a bitmap.
+func (r *Relay) readPage(ctx context.Context, stream string) (page, error) {
+	var p page
+	var batch pgx.Batch
+	batch.Queue("begin read only")
+	batch.Queue(pinPlan)
+	batch.Queue(r.sql.page, stream, r.cfg.PageRows).Query(func(rows pgx.Rows) (err error) {
+		p, err = r.collectPage(rows)
+		return err
+	})
+	batch.Queue("commit")
+	if err := r.pool.SendBatch(ctx, &batch).Close(); err != nil {
+		return page{}, fmt.Errorf("read a page of %s: %w", stream, explain(err))
+	}
+	return p, nil
+}
+
+func (r *Relay) collectPage(rows pgx.Rows) (page, error) {
+	p := page{last: true}
+	for bytes := 0; rows.Next(); {
+		var e row
+		if err := rows.Scan(&e.seq, &e.id, &e.subject, &e.key, &e.headers, &e.envelope); err != nil {
+			return page{}, err
+		}
+		p.rows = append(p.rows, e)
+		if bytes += e.size(); bytes > r.cfg.PageBytes || len(p.rows) == r.cfg.PageRows {
+			p.last = false
+			break
+		}
+	}
+	rows.Close()
+	return p, rows.Err()
+}
+
+// move writes the state row of a stream under the fence of the term.
+func (r *Relay) move(ctx context.Context, l *lease, sql, stream string, args ...any) error {
+	tag, err := r.pool.Exec(ctx, sql, append([]any{l.holder, l.term, stream}, args...)...)
+	switch {
+	case err != nil:
+		return fmt.Errorf("move the cursor of %s: %w", stream, explain(err))
+	case tag.RowsAffected() != 1:
+		return fmt.Errorf("move the cursor of %s: %w", stream, errLeaseLost)
+	}
+	return nil
+}

@@ -1,0 +1,15 @@
+package outbox
+
+import "errors"
+
+// ErrNotMigrated says that the outbox tables are missing. Run migrate.Up, or
+// `dvmsg migrate up`, against this database and schema.
+var ErrNotMigrated = errors.New("the outbox tables are missing; run `dvmsg migrate up` or migrate.Up for this database and schema")
+
+// ErrForeignCluster says that the cursors were written in another PostgreSQL
+// cluster, as after a restore from a dump: transaction ids mean nothing here,
+// so the relay publishes nothing rather than skip or repeat by guess.
+var ErrForeignCluster = errors.New("the outbox cursors belong to another PostgreSQL cluster (restored from a dump, or upgraded)")
+
+// errLeaseLost ends a term: another instance leads, or may lead by now.
+var errLeaseLost = errors.New("the lease was lost")

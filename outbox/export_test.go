@@ -1,0 +1,9 @@
+package outbox
+
+// OnPublished calls f after every row of a page is acknowledged and before the
+// cursor moves: the window in which a crash leaves messages stored and the
+// cursor behind.
+func (r *Relay) OnPublished(f func(stream string, rows int)) { r.hooks.published = f }
+
+// OnPolled calls f after every poll.
+func (r *Relay) OnPolled(f func()) { r.hooks.polled = f }

@@ -1,0 +1,56 @@
+package outbox
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// health remembers what keeps messages from flowing, and logs one line when
+// that changes, not one per attempt. Safe for concurrent use.
+type health struct {
+	log  *slog.Logger
+	mu   sync.Mutex
+	down map[string]trouble
+}
+
+type trouble struct {
+	why   error
+	since time.Time
+}
+
+// bad records that a part ("database", "stream DV_MASKIN_EVT") does not work.
+func (h *health) bad(part string, why error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t, known := h.down[part]
+	if !known {
+		t.since = time.Now()
+		h.log.Warn("relay is held back", "part", part, "reason", why)
+	}
+	t.why = why
+	h.down[part] = t
+}
+
+// good records that a part works. It is called for every acknowledgement.
+func (h *health) good(part string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t, known := h.down[part]; known {
+		delete(h.down, part)
+		h.log.Info("relay goes on", "part", part, "held_for", time.Since(t.since))
+	}
+}
+
+// Ready returns nil while committed messages can flow, else what holds them
+// back: the database, or a stream that refuses. A standby is ready. Safe for
+// concurrent use (requirement M2).
+func (r *Relay) Ready() error {
+	r.health.mu.Lock()
+	defer r.health.mu.Unlock()
+	for part, t := range r.health.down {
+		return fmt.Errorf("outbox: relay: %s, for %v: %w", part, time.Since(t.since).Round(time.Second), t.why)
+	}
+	return nil
+}

@@ -1,0 +1,244 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// adoptEvery is how often rows of streams without a cursor are looked for.
+const adoptEvery = 10 * time.Second
+
+// errDrained ends the work that a graceful stop no longer waits for.
+var errDrained = errors.New("the drain timeout has passed")
+
+// term waits for the lease once, and leads while it lasts. It returns whether
+// it led.
+func (r *Relay) term(ctx context.Context) (bool, error) {
+	l, err := r.acquire(ctx)
+	if err != nil {
+		return false, err
+	}
+	if l == nil {
+		sleep(ctx, r.cfg.LeaseTTL/6)
+		return false, nil
+	}
+	r.log.Info("relay leads", "term", l.term)
+	err = r.leadUntil(ctx, l)
+	r.release(ctx, l)
+	r.log.Info("relay no longer leads", "term", l.term, "reason", err)
+	return true, err
+}
+
+// leadUntil leads until ctx ends, the lease is lost or a fault ends the term.
+// Work in progress outlives ctx by at most the drain timeout.
+func (r *Relay) leadUntil(ctx context.Context, l *lease) error {
+	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	unlink := context.AfterFunc(ctx, func() {
+		sleep(work, r.cfg.DrainTimeout)
+		cancel(errDrained)
+	})
+	defer unlink()
+
+	var background sync.WaitGroup
+	background.Go(func() { r.renew(work, l, cancel) })
+	d := &dispatcher{Relay: r, lease: l, done: make(chan outcome), lanes: map[string]*lane{}}
+	err := d.run(ctx, work)
+	if err != nil {
+		cancel(err) // the term is over: what the workers still do cannot be recorded
+	}
+	err = errors.Join(err, d.drain())
+	if cause := context.Cause(work); cause != nil {
+		err = cause // the first fault, of which the others are echoes
+	}
+	cancel(nil)
+	background.Wait()
+	return err
+}
+
+// dispatcher gives each stream that has news to a worker of its own, so that a
+// full, missing or slow stream holds back nobody but itself.
+type dispatcher struct {
+	*Relay
+	lease *lease
+	lanes map[string]*lane
+	busy  int
+	done  chan outcome
+}
+
+// lane is one stream as the dispatcher sees it.
+type lane struct {
+	name string
+	busy bool
+	pipe *pipeline
+}
+
+// outcome is what a worker reports when its stream has nothing more to do.
+type outcome struct {
+	lane *lane
+	err  error
+}
+
+// run dispatches until stop ends; workers run under work.
+func (d *dispatcher) run(stop, work context.Context) error {
+	err := d.prepare(work)
+	for adopted := time.Now(); err == nil && stop.Err() == nil && work.Err() == nil; {
+		if time.Since(adopted) > adoptEvery {
+			adopted, err = time.Now(), d.adopt(work)
+		}
+		if err == nil {
+			err = d.dispatch(stop, work)
+		}
+		if err == nil {
+			err = d.wait(stop, work)
+		}
+	}
+	return err
+}
+
+// prepare makes sure that every declared stream has a cursor, and that the
+// cursors belong to this cluster.
+func (d *dispatcher) prepare(ctx context.Context) error {
+	if err := d.checkCluster(ctx); err != nil {
+		return err
+	}
+	var names []string
+	for _, s := range d.out.set.Streams {
+		names = append(names, s.Name)
+	}
+	if _, err := d.pool.Exec(ctx, d.sql.declare, names); err != nil {
+		return fmt.Errorf("declare the cursors: %w", explain(err))
+	}
+	return d.adopt(ctx)
+}
+
+// adopt gives a cursor to every stream that has rows and none yet, as a writer
+// with a newer topology than this relay leaves them. It starts at the empty
+// base, so that no row is skipped, and says so: the topologies differ.
+func (d *dispatcher) adopt(ctx context.Context) error {
+	rows, err := d.pool.Query(ctx, d.sql.adopt)
+	if err != nil {
+		return fmt.Errorf("look for streams without a cursor: %w", explain(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var stream string
+		if err := rows.Scan(&stream); err != nil {
+			return fmt.Errorf("look for streams without a cursor: %w", err)
+		}
+		d.log.Warn("rows of a stream this relay does not declare; it publishes them, but its topology should name it", "stream", stream)
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("look for streams without a cursor: %w", explain(err))
+	}
+	return d.loadLanes(ctx)
+}
+
+func (d *dispatcher) loadLanes(ctx context.Context) error {
+	rows, err := d.pool.Query(ctx, "select stream from "+d.out.schema+".outbox_state")
+	if err != nil {
+		return fmt.Errorf("read the cursors: %w", explain(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return fmt.Errorf("read the cursors: %w", err)
+		}
+		if d.lanes[name] == nil {
+			d.lanes[name] = &lane{name: name}
+		}
+	}
+	return rows.Err()
+}
+
+// checkCluster refuses cursors of another cluster: their transaction ids would
+// match for ever, or skip.
+func (d *dispatcher) checkCluster(ctx context.Context) error {
+	var here int64
+	var stored []int64
+	if err := d.pool.QueryRow(ctx, d.sql.cluster).Scan(&here, &stored); err != nil {
+		return fmt.Errorf("read the cluster's identity: %w", explain(err))
+	}
+	if slices.ContainsFunc(stored, func(id int64) bool { return id != here }) {
+		return fmt.Errorf("%w: stored %v, this one is %d", ErrForeignCluster, stored, here)
+	}
+	return nil
+}
+
+// dispatch polls the streams that have no worker and starts one for each that
+// has news.
+func (d *dispatcher) dispatch(stop, work context.Context) error {
+	var idle []string
+	for _, l := range d.lanes {
+		if !l.busy {
+			idle = append(idle, l.name)
+		}
+	}
+	if len(idle) == 0 {
+		return nil
+	}
+	deltas, err := d.poll(work, idle)
+	if err != nil {
+		return err
+	}
+	d.health.good("database")
+	if d.hooks.polled != nil {
+		d.hooks.polled()
+	}
+	for _, news := range deltas {
+		if !news.idle() {
+			d.start(stop, work, d.lanes[news.stream], news)
+		}
+	}
+	return nil
+}
+
+func (d *dispatcher) start(stop, work context.Context, l *lane, news *delta) {
+	l.busy = true
+	d.busy++
+	go func() {
+		err := d.serve(stop, work, l, news)
+		d.done <- outcome{l, err}
+	}()
+}
+
+// wait returns when there may be something to do: a stream is free again, or
+// the poll interval has passed.
+func (d *dispatcher) wait(stop, work context.Context) error {
+	timer := time.NewTimer(d.cfg.PollInterval)
+	defer timer.Stop()
+	select {
+	case o := <-d.done:
+		return d.finished(o)
+	case <-timer.C:
+	case <-stop.Done():
+	case <-work.Done():
+	}
+	return nil
+}
+
+func (d *dispatcher) finished(o outcome) error {
+	o.lane.busy = false
+	d.busy--
+	return o.err
+}
+
+// drain waits for the workers, bounded by the end of the work context, and
+// closes their pipelines.
+func (d *dispatcher) drain() error {
+	var faults []error
+	for d.busy > 0 {
+		faults = append(faults, d.finished(<-d.done))
+	}
+	for _, l := range d.lanes {
+		if l.pipe != nil {
+			l.pipe.close()
+		}
+	}
+	return errors.Join(faults...)
+}

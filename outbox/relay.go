@@ -1,0 +1,154 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"codeberg.org/dataverket/messaging/internal/backoff"
+)
+
+// RelayConfig tunes a Relay. The zero value is safe for production.
+type RelayConfig struct {
+	// Holder names this instance in the lease and in logs. It must differ
+	// between replicas: who comes with the same name takes the lease over.
+	// Default: host name, process id and a random suffix.
+	Holder string
+
+	// Site is written into the header Dv-Site of every message: the site that
+	// publishes (requirement W1). Default "": no header.
+	Site string
+
+	// Domain is the JetStream domain that must acknowledge. Default "": any.
+	Domain string
+
+	// LeaseTTL is how long a silent leader keeps the lease. Renewed at a third
+	// of it. 1 s to 1 min; default 6 s.
+	LeaseTTL time.Duration
+
+	// PollInterval is the longest wait before new rows are looked for.
+	// 1 ms to 1 min; default 100 ms.
+	PollInterval time.Duration
+
+	// PageRows bounds the rows held in memory per stream. 1 to 100,000;
+	// default 2,000.
+	PageRows int
+
+	// PageBytes bounds the bytes held in memory per stream, give or take one
+	// message. 1 KiB to 1 GiB; default 16 MiB.
+	PageBytes int
+
+	// MaxPending bounds the unacknowledged messages per stream. 1 to 100,000;
+	// default 1,000.
+	MaxPending int
+
+	// AckTimeout is the wait for an acknowledgement before the message is sent
+	// again with the same id. 100 ms to 1 min; default 5 s.
+	AckTimeout time.Duration
+
+	// DrainTimeout bounds a graceful stop. 100 ms to 10 min; default 5 s.
+	DrainTimeout time.Duration
+
+	// Logger receives one line per change of state, never a payload.
+	// Default slog.Default().
+	Logger *slog.Logger
+}
+
+// Relay publishes the committed messages of an Outbox to JetStream. Create it
+// with NewRelay and call Run once; several instances may run, one leads.
+type Relay struct {
+	out    *Outbox
+	pool   *pgxpool.Pool
+	nc     *nats.Conn
+	cfg    RelayConfig
+	sql    statements
+	log    *slog.Logger
+	health *health
+	hooks  hooks
+	ran    atomic.Bool
+}
+
+// hooks are crash points for tests; nil does nothing.
+type hooks struct {
+	polled    func()                        // a poll has read its rows
+	published func(stream string, rows int) // every row of a page is acknowledged, the cursor not yet moved
+}
+
+// NewRelay returns the relay of out. It does no I/O and reports every fault at
+// once. The relay publishes over the connection of js, which it shares with
+// everything else in the process (requirement M1).
+func NewRelay(out *Outbox, pool *pgxpool.Pool, js jetstream.JetStream, cfg RelayConfig) (*Relay, error) {
+	cfg = cfg.withDefaults()
+	faults := cfg.faults()
+	if out == nil {
+		faults = append(faults, errors.New("outbox: NewRelay: out is nil; create it with outbox.New"))
+	}
+	if pool == nil {
+		faults = append(faults, errors.New("outbox: NewRelay: pool is nil; create it with pgxpool.New"))
+	}
+	if js == nil {
+		faults = append(faults, errors.New("outbox: NewRelay: js is nil; use natsconn.Conn.JetStream"))
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	log := cfg.Logger.With("component", "outbox.relay", "holder", cfg.Holder)
+	return &Relay{
+		out: out, pool: pool, nc: js.Conn(), cfg: cfg, log: log,
+		sql:    newStatements(out.schema),
+		health: &health{log: log, down: map[string]trouble{}},
+	}, nil
+}
+
+// Run publishes until ctx ends, then stops gracefully: no new page is read,
+// what is in flight is acknowledged and recorded within DrainTimeout, and the
+// lease is handed over. It returns nil after a clean stop.
+//
+// An unreachable database or broker is waited for, with growing delays; what
+// waiting cannot heal is returned: missing tables (ErrNotMigrated), cursors of
+// another cluster (ErrForeignCluster), a closed connection.
+func (r *Relay) Run(ctx context.Context) error {
+	if !r.ran.CompareAndSwap(false, true) {
+		return errors.New("outbox: Relay.Run: called twice; create a new Relay")
+	}
+	retry := backoff.Policy{Max: 5 * time.Second}
+	failures := 0
+	for ctx.Err() == nil {
+		led, err := r.term(ctx)
+		if led {
+			failures = 0
+		}
+		switch {
+		case err == nil || ctx.Err() != nil:
+			continue
+		case hopeless(err):
+			return fmt.Errorf("outbox: relay: %w", err)
+		}
+		failures++
+		r.health.bad("database", err)
+		sleep(ctx, retry.Delay(failures))
+	}
+	return nil
+}
+
+// hopeless tells the faults that no waiting repairs.
+func hopeless(err error) bool {
+	return errors.Is(err, ErrNotMigrated) || errors.Is(err, ErrForeignCluster) || errors.Is(err, nats.ErrConnectionClosed)
+}
+
+// sleep waits for d or the end of ctx.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

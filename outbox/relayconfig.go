@@ -1,0 +1,68 @@
+package outbox
+
+import (
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+)
+
+func (c RelayConfig) withDefaults() RelayConfig {
+	setDefault(&c.Holder, defaultHolder())
+	setDefault(&c.LeaseTTL, 6*time.Second)
+	setDefault(&c.PollInterval, 100*time.Millisecond)
+	setDefault(&c.PageRows, 2000)
+	setDefault(&c.PageBytes, 16<<20)
+	setDefault(&c.MaxPending, 1000)
+	setDefault(&c.AckTimeout, 5*time.Second)
+	setDefault(&c.DrainTimeout, 5*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func defaultHolder() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown-host"
+	}
+	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6])
+}
+
+// faults checks every field against its bounds.
+func (c RelayConfig) faults() []error {
+	bounds := []struct {
+		field          string
+		value, low, hi int64
+		unit           int64
+		why            string
+	}{
+		{"LeaseTTL", int64(c.LeaseTTL), int64(time.Second), int64(time.Minute), int64(time.Second), "seconds: shorter ones lose the lease in a pause, longer ones delay fail-over"},
+		{"PollInterval", int64(c.PollInterval), int64(time.Millisecond), int64(time.Minute), int64(time.Millisecond), "milliseconds"},
+		{"PageRows", int64(c.PageRows), 1, 100_000, 1, "rows"},
+		{"PageBytes", int64(c.PageBytes), 1 << 10, 1 << 30, 1, "bytes"},
+		{"MaxPending", int64(c.MaxPending), 1, 100_000, 1, "messages"},
+		{"AckTimeout", int64(c.AckTimeout), int64(100 * time.Millisecond), int64(time.Minute), int64(time.Millisecond), "milliseconds; well below the duplicate window, so that a resend is recognised"},
+		{"DrainTimeout", int64(c.DrainTimeout), int64(100 * time.Millisecond), int64(10 * time.Minute), int64(time.Millisecond), "milliseconds"},
+	}
+	var faults []error
+	for _, b := range bounds {
+		if b.value < b.low || b.value > b.hi {
+			faults = append(faults, fmt.Errorf("outbox: RelayConfig.%s: %d is out of range; use %d to %d %s",
+				b.field, b.value/b.unit, b.low/b.unit, b.hi/b.unit, b.why))
+		}
+	}
+	if len(c.Holder) > 200 {
+		faults = append(faults, fmt.Errorf("outbox: RelayConfig.Holder: %d bytes are too many; use at most 200", len(c.Holder)))
+	}
+	return faults
+}

@@ -1,0 +1,189 @@
+package outbox_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"codeberg.org/dataverket/messaging/dvtest"
+	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/outbox"
+	"codeberg.org/dataverket/messaging/subject"
+	"codeberg.org/dataverket/messaging/topology"
+)
+
+// The test binary is also the relay process that tests kill.
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		os.Exit(relayChild())
+	}
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.(*Server).Start"),
+		goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgxpool.(*Pool).backgroundHealthCheck"))
+}
+
+// counted says that a key was counted to N: the N of one key are 1, 2, 3 … in
+// commit order, so the stream itself shows what is lost, doubled or reordered.
+type counted struct {
+	Key string `json:"key"`
+	N   int    `json:"n"`
+	Pad string `json:"pad,omitempty"`
+}
+
+var (
+	serverCounted = envelope.MustEvent[counted](envelope.EventSpec{Service: subject.Maskin, Entity: "server", Verb: "counted", Version: 1})
+	provision     = envelope.MustCommand[counted](envelope.CommandSpec{Service: subject.Nett, Entity: "link", Action: "provision", Version: 1})
+	maskinEvents  = topology.Events(subject.Maskin, topology.Limits{})
+	nettCommands  = topology.Commands(subject.Nett, topology.Limits{})
+	maskinSet     = topology.Set{Service: subject.Maskin, Streams: []topology.Stream{maskinEvents, nettCommands}}
+)
+
+// origin is the context of a request from the edge.
+func origin(ctx context.Context) context.Context {
+	return envelope.WithOrigin(ctx, envelope.NewOrigin("user:kari", "tenant-1"))
+}
+
+type bundle struct {
+	pool *pgxpool.Pool
+	js   jetstream.JetStream
+	out  *outbox.Outbox
+}
+
+// setup gives a test a database with the tables and a broker with the streams.
+func setup(t *testing.T) bundle {
+	t.Helper()
+	conn := dvtest.NATS(t)
+	b := bundle{pool: dvtest.Postgres(t), js: conn.JetStream(), out: newOutbox(t)}
+	createStreams(t, b.js)
+	return b
+}
+
+func newOutbox(t testing.TB) *outbox.Outbox {
+	t.Helper()
+	out, err := outbox.New(maskinSet, outbox.Config{})
+	require.NoError(t, err)
+	return out
+}
+
+// createStreams acts as the owners of both streams.
+func createStreams(t testing.TB, js jetstream.JetStream) {
+	t.Helper()
+	require.NoError(t, topology.Ensure(t.Context(), js, topology.Set{Service: subject.Maskin, Streams: []topology.Stream{maskinEvents}}))
+	require.NoError(t, topology.Ensure(t.Context(), js, topology.Set{Service: subject.Nett, Streams: []topology.Stream{nettCommands}}))
+}
+
+// enqueue commits one message per number, each in a transaction of its own.
+func (b bundle) enqueue(t testing.TB, key string, numbers ...int) {
+	t.Helper()
+	for _, n := range numbers {
+		err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+			return b.out.Enqueue(origin(t.Context()), tx, serverCounted.New(key, counted{Key: key, N: n}))
+		})
+		require.NoError(t, err)
+	}
+}
+
+// relay starts a relay and returns a function that stops it gracefully.
+func (b bundle) relay(t testing.TB, cfg outbox.RelayConfig) (stop func()) {
+	t.Helper()
+	r := b.newRelay(t, cfg)
+	return run(t, r)
+}
+
+func (b bundle) newRelay(t testing.TB, cfg outbox.RelayConfig) *outbox.Relay {
+	t.Helper()
+	if cfg.PollInterval == 0 {
+		cfg.PollInterval = 5 * time.Millisecond
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	r, err := outbox.NewRelay(b.out, b.pool, b.js, cfg)
+	require.NoError(t, err)
+	return r
+}
+
+// run runs the relay until the test ends or stop is called.
+func run(t testing.TB, r *outbox.Relay) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		require.NoError(t, <-done)
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// published reads a whole stream in stream order.
+func published(t testing.TB, js jetstream.JetStream, stream string) []counted {
+	t.Helper()
+	s, err := js.Stream(t.Context(), stream)
+	require.NoError(t, err)
+	total := int(s.CachedInfo().State.Msgs)
+	all := make([]counted, 0, total)
+	if total == 0 {
+		return all
+	}
+	c, err := s.OrderedConsumer(t.Context(), jetstream.OrderedConsumerConfig{})
+	require.NoError(t, err)
+	for len(all) < total {
+		batch, err := c.Fetch(min(total-len(all), 500), jetstream.FetchMaxWait(5*time.Second))
+		require.NoError(t, err)
+		for m := range batch.Messages() {
+			e, err := envelope.Decode(m.Data())
+			require.NoError(t, err)
+			var data counted
+			require.NoError(t, json.Unmarshal(e.Data, &data))
+			all = append(all, data)
+		}
+		require.NoError(t, batch.Error())
+	}
+	return all
+}
+
+func (b bundle) requireStored(t testing.TB, stream string, want uint64) {
+	t.Helper()
+	requireStored(t, b.js, stream, want)
+}
+
+func requireStored(t testing.TB, js jetstream.JetStream, stream string, want uint64) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		s, err := js.Stream(t.Context(), stream)
+		return err == nil && s.CachedInfo().State.Msgs == want
+	}, 60*time.Second, 10*time.Millisecond, "%s does not reach %d messages", stream, want)
+}
+
+// requireCounted checks that every key was counted 1, 2, 3 … to its total:
+// nothing lost, nothing doubled, nothing out of order.
+func requireCounted(t testing.TB, got []counted, totals map[string]int) {
+	t.Helper()
+	next := map[string]int{}
+	for i, c := range got {
+		require.Equal(t, next[c.Key]+1, c.N, "position %d of the stream: key %s", i, c.Key)
+		next[c.Key] = c.N
+	}
+	for key, n := range totals {
+		require.Equal(t, n, next[key], "key %s: messages are missing at the end", key)
+	}
+}
+
+func keyName(i int) string { return fmt.Sprintf("key-%02d", i) }

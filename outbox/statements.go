@@ -1,0 +1,158 @@
+package outbox
+
+import "strings"
+
+// statements are the relay's SQL with the quoted schema in place.
+type statements struct {
+	acquire, renew, release                    string
+	cluster, declare, adopt                    string
+	poll, page                                 string
+	commitBase, beginWalk, commitPage, endWalk string
+}
+
+// Fragments that several statements share.
+const (
+	// lastSeq is the highest number the sequence gave out. It is read from the
+	// sequence itself, not from a snapshot, and it is durable with the commit
+	// it is written in: nextval logs ahead before it hands a number out.
+	lastSeq = `(select case when is_called then last_value else 0 end from {{schema}}.outbox_events_seq_seq)`
+
+	// fence admits the holder of the term and makes a take-over wait for this
+	// write, or this write for the take-over.
+	fence = `with lease as (select from {{schema}}.outbox_lease where holder = $1 and term = $2 for share)`
+
+	// durable makes the commit of a cursor synchronous whatever the role's
+	// default is: only a durably committed snapshot may be a base.
+	durable = `returning case when current_setting('synchronous_commit') = 'off'
+          then set_config('synchronous_commit', 'on', true) end`
+
+	// anchor remembers the newest stored message: where to look whether the
+	// stream still holds what it acknowledged.
+	anchor = `acked_id = case when $5 >= s.acked_sequence then $6 else s.acked_id end,
+       acked_sequence = greatest(s.acked_sequence, $5)`
+
+	// pinPlan leaves the planner the ordered index scans only, and no compiler:
+	// what they cost does not depend on statistics.
+	pinPlan = `select set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true),
+       set_config('jit', 'off', true)`
+
+	rowColumns = `e.seq, e.id, e.subject, e.ordering_key, e.headers, e.envelope`
+)
+
+func newStatements(schema string) statements {
+	in := func(sql string) string { return strings.ReplaceAll(sql, "{{schema}}", schema) }
+	return statements{
+		acquire: in(`
+insert into {{schema}}.outbox_lease as l (singleton, holder, term, expires_at)
+values (true, $1, 1, clock_timestamp() + $2::interval)
+on conflict (singleton) do update
+   set holder = excluded.holder, term = l.term + 1, expires_at = excluded.expires_at
+ where l.expires_at < clock_timestamp() or l.holder = excluded.holder
+returning term`),
+		renew: in(`
+update {{schema}}.outbox_lease set expires_at = clock_timestamp() + $3::interval
+ where holder = $1 and term = $2`),
+		release: in(`
+update {{schema}}.outbox_lease set expires_at = clock_timestamp()
+ where holder = $1 and term = $2`),
+
+		cluster: in(`
+select (select system_identifier from pg_control_system()),
+       array(select distinct system_identifier from {{schema}}.outbox_state where system_identifier is not null)`),
+
+		// A cursor starts with the empty base, never with the current snapshot:
+		// rows may be there already.
+		declare: in(`
+insert into {{schema}}.outbox_state (stream, system_identifier)
+select unnest($1::text[]), (select system_identifier from pg_control_system())
+on conflict (stream) do nothing`),
+
+		// One index probe per distinct stream, however many rows there are.
+		adopt: in(`
+with recursive streams (stream) as (
+  (select stream from {{schema}}.outbox_events order by stream limit 1)
+  union all
+  select (select e.stream from {{schema}}.outbox_events e where e.stream > s.stream order by e.stream limit 1)
+  from streams s where s.stream is not null
+)
+insert into {{schema}}.outbox_state (stream, system_identifier)
+select s.stream, (select system_identifier from pg_control_system())
+from streams s where s.stream is not null
+on conflict (stream) do nothing
+returning stream`),
+
+		// The base is read inside the statement that reads the rows, and the
+		// snapshot it returns is the one the rows were read with. Each branch
+		// walks an index from a known place; what sorts is at most a page.
+		poll: in(`
+select s.stream, s.target is not null, pg_current_snapshot()::text, ` + rowColumns + `
+from {{schema}}.outbox_state s
+left join lateral (
+  (select ` + rowColumns + `
+     from {{schema}}.outbox_events e
+    where s.target is null and e.stream = s.stream and e.xid >= pg_snapshot_xmax(s.base)
+    order by e.xid, e.seq limit $2)
+  union all
+  (select late.*
+     from pg_snapshot_xip(s.base) as x
+    cross join lateral (
+      select ` + rowColumns + `
+        from {{schema}}.outbox_events e
+       where s.target is null and e.stream = s.stream and e.xid between x and x
+       order by e.xid, e.seq limit $2) late)
+) e on true
+where s.stream = any($1)`),
+
+		// A page of the walk from base to target. Rows of transactions that
+		// began after the base have seq > floor, rows of the target have
+		// seq <= ceiling; late rows of older transactions are found by xid.
+		// "is true" keeps the planner from the index by xid, which would read
+		// and sort the whole backlog for every page.
+		page: in(`
+select ` + rowColumns + `
+from {{schema}}.outbox_state s
+cross join lateral (
+  (select ` + rowColumns + `
+     from {{schema}}.outbox_events e
+    where e.stream = s.stream and e.seq > greatest(s.position, s.floor) and e.seq <= s.ceiling
+      and (e.xid >= pg_snapshot_xmax(s.base)) is true and pg_visible_in_snapshot(e.xid, s.target)
+    order by e.seq limit $2)
+  union all
+  (select late.*
+     from pg_snapshot_xip(s.base) as x
+    cross join lateral (
+      select ` + rowColumns + `
+        from {{schema}}.outbox_events e
+       where e.stream = s.stream and e.xid between x and x and e.seq > s.position
+         and pg_visible_in_snapshot(x, s.target)
+       order by e.xid, e.seq limit $2) late)
+) e
+where s.stream = $1 and s.target is not null
+order by e.seq limit $2`),
+
+		// The floor of the new base was recorded by an earlier commit, hence
+		// before the new base was taken: no later transaction is below it.
+		commitBase: in(fence + `
+update {{schema}}.outbox_state s
+   set base = $4::pg_snapshot, floor = s.next_floor, next_floor = ` + lastSeq + `,
+       ` + anchor + `, updated_at = clock_timestamp()
+  from lease where s.stream = $3 and s.target is null
+` + durable),
+		beginWalk: in(fence + `
+update {{schema}}.outbox_state s
+   set target = $4::pg_snapshot, position = 0, ceiling = ` + lastSeq + `, updated_at = clock_timestamp()
+  from lease where s.stream = $3 and s.target is null
+` + durable),
+		commitPage: in(fence + `
+update {{schema}}.outbox_state s
+   set position = $4, ` + anchor + `, updated_at = clock_timestamp()
+  from lease where s.stream = $3 and s.target is not null
+` + durable),
+		endWalk: in(fence + `
+update {{schema}}.outbox_state s
+   set base = s.target, floor = s.next_floor, next_floor = ` + lastSeq + `,
+       target = null, position = null, ceiling = null, updated_at = clock_timestamp()
+  from lease where s.stream = $3 and s.target is not null
+` + durable),
+	}
+}

@@ -1,0 +1,102 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"codeberg.org/dataverket/messaging/internal/pgschema"
+)
+
+// countLimit bounds how many unpublished rows ReadStatus counts per stream.
+const countLimit = 1_000_000
+
+// Status is what an operator asks first: who publishes, and what waits.
+type Status struct {
+	Leader       string         `json:"leader"`        // holder of the lease; "" if there never was one
+	Term         int64          `json:"term"`          // counts the changes of leadership
+	Led          bool           `json:"led"`           // the lease is valid now
+	LeaseExpires time.Time      `json:"lease_expires"` // database time
+	RowsEstimate int64          `json:"rows_estimate"` // rows in the table, published ones included; -1 before the first ANALYZE
+	Streams      []StreamStatus `json:"streams"`       // by name
+}
+
+// StreamStatus is the state of one destination stream.
+type StreamStatus struct {
+	Stream        string        `json:"stream"`
+	Unpublished   int64         `json:"unpublished"`    // committed and not yet recorded as stored
+	Capped        bool          `json:"capped"`         // there are more than Unpublished says
+	OldestAge     time.Duration `json:"oldest_age_ns"`  // of the oldest unpublished row; 0 without one
+	AckedSequence int64         `json:"acked_sequence"` // the highest stream sequence recorded as stored
+	Walking       bool          `json:"walking"`        // a backlog larger than a page is being drained
+	Moved         time.Time     `json:"moved"`          // when the cursor moved last
+}
+
+// ReadStatus reads the state of an outbox from the database alone; neither
+// relay nor broker is asked. schema as in Config; "" is the default.
+func ReadStatus(ctx context.Context, pool *pgxpool.Pool, schema string) (Status, error) {
+	if schema == "" {
+		schema = pgschema.Default
+	}
+	quoted, err := pgschema.Quote(schema)
+	if err != nil {
+		return Status{}, fmt.Errorf("outbox: status: schema: %w", err)
+	}
+	var s Status
+	// One transaction, so that lease and streams are of one moment.
+	err = pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if err := readLease(ctx, tx, quoted, &s); err != nil {
+			return err
+		}
+		return readStreams(ctx, tx, quoted, &s)
+	})
+	if err != nil {
+		return Status{}, fmt.Errorf("outbox: status: %w", explain(err))
+	}
+	return s, nil
+}
+
+func readLease(ctx context.Context, tx pgx.Tx, schema string, s *Status) error {
+	sql := strings.ReplaceAll(`
+select coalesce(l.holder, ''), coalesce(l.term, 0), coalesce(l.expires_at, 'epoch'), coalesce(l.expires_at > clock_timestamp(), false),
+       (select reltuples::bigint from pg_class where oid = '{{schema}}.outbox_events'::regclass)
+from (select true) one left join {{schema}}.outbox_lease l on true`, "{{schema}}", schema)
+	return tx.QueryRow(ctx, sql).Scan(&s.Leader, &s.Term, &s.LeaseExpires, &s.Led, &s.RowsEstimate)
+}
+
+func readStreams(ctx context.Context, tx pgx.Tx, schema string, s *Status) error {
+	sql := strings.ReplaceAll(`
+select s.stream, least(u.n, $1), u.n > $1, coalesce(clock_timestamp() - u.oldest, '0')::interval,
+       s.acked_sequence, s.target is not null, s.updated_at
+from {{schema}}.outbox_state s
+cross join lateral (
+  select count(*) as n, min(created_at) as oldest
+  from (
+    (select e.created_at from {{schema}}.outbox_events e
+      where e.stream = s.stream and e.xid >= pg_snapshot_xmax(s.base)
+        and (s.target is null or e.seq > s.position or not pg_visible_in_snapshot(e.xid, s.target))
+      order by e.xid, e.seq limit $1 + 1)
+    union all
+    (select late.created_at from pg_snapshot_xip(s.base) as x cross join lateral (
+      select e.created_at from {{schema}}.outbox_events e
+       where e.stream = s.stream and e.xid between x and x
+         and (s.target is null or e.seq > s.position or not pg_visible_in_snapshot(e.xid, s.target))
+       order by e.xid, e.seq limit $1 + 1) late)
+  ) waiting
+) u
+order by s.stream`, "{{schema}}", schema)
+	rows, err := tx.Query(ctx, sql, int64(countLimit))
+	if err != nil {
+		return err
+	}
+	s.Streams, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (StreamStatus, error) {
+		var t StreamStatus
+		err := r.Scan(&t.Stream, &t.Unpublished, &t.Capped, &t.OldestAge, &t.AckedSequence, &t.Walking, &t.Moved)
+		return t, err
+	})
+	return err
+}

@@ -1,0 +1,65 @@
+package outbox
+
+import "context"
+
+// serve publishes what a poll found for one stream and moves its cursor. A
+// delta that fits a page is published as it is; a larger one is walked.
+//
+// It works under work; when stop ends it finishes the page it is on.
+func (d *dispatcher) serve(stop, work context.Context, l *lane, news *delta) error {
+	if l.pipe == nil {
+		pipe, err := newPipeline(d.nc, l.name, d.cfg, d.health)
+		if err != nil {
+			return err
+		}
+		l.pipe = pipe
+	}
+	if news.complete && !news.walking {
+		acked, err := d.publish(work, l, news.rows)
+		if err != nil {
+			return err
+		}
+		return d.move(work, d.lease, d.sql.commitBase, l.name, news.snapshot, acked.sequence, acked.id)
+	}
+	if !news.walking {
+		// Base, target and floors are committed before the first row of the
+		// walk is read: a crash of the database must find the same pair.
+		if err := d.move(work, d.lease, d.sql.beginWalk, l.name, news.snapshot); err != nil {
+			return err
+		}
+	}
+	return d.walk(stop, work, l)
+}
+
+// walk publishes page by page what lies between base and target.
+func (d *dispatcher) walk(stop, work context.Context, l *lane) error {
+	for stop.Err() == nil {
+		page, err := d.readPage(work, l.name)
+		if err != nil {
+			return err
+		}
+		if len(page.rows) > 0 {
+			acked, err := d.publish(work, l, page.rows)
+			if err != nil {
+				return err
+			}
+			position := page.rows[len(page.rows)-1].seq
+			if err := d.move(work, d.lease, d.sql.commitPage, l.name, position, acked.sequence, acked.id); err != nil {
+				return err
+			}
+		}
+		if page.last {
+			return d.move(work, d.lease, d.sql.endWalk, l.name)
+		}
+	}
+	return nil // the walk is resumed by whoever leads next
+}
+
+// publish returns when every row is stored in the stream.
+func (d *dispatcher) publish(ctx context.Context, l *lane, rows []row) (highest, error) {
+	acked, err := l.pipe.publish(ctx, rows)
+	if err == nil && d.hooks.published != nil {
+		d.hooks.published(l.name, len(rows))
+	}
+	return acked, err
+}
