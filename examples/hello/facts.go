@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"codeberg.org/dataverket/messaging/dlq"
+	"codeberg.org/dataverket/messaging/natsconn"
+	"codeberg.org/dataverket/messaging/subject"
+)
+
+// await asks until the fact is there or ctx ends.
+func await(ctx context.Context, fact func() (bool, error)) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if ok, err := fact(); ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+func nodeExists(ctx context.Context, pool *pgxpool.Pool) (exists bool, err error) {
+	err = pool.QueryRow(ctx, "select exists (select from node where id = 'server-1')").Scan(&exists)
+	return exists, err
+}
+
+// firstLetter returns the cause of the first dead letter, "" while there is none.
+func firstLetter(ctx context.Context, conn *natsconn.Conn) (string, error) {
+	dead, err := dlq.Open(ctx, conn.JetStream(), subject.Plattform, dlq.Config{})
+	if err != nil {
+		return "", err
+	}
+	for letter, err := range dead.List(ctx, dlq.Filter{}) {
+		return letter.Error, err
+	}
+	return "", nil
+}

@@ -1,0 +1,121 @@
+// Command hello is the program of README.md: one event from a committed
+// transaction to a handled message, on a throw-away PostgreSQL and an embedded
+// NATS server.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+
+	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/natsserver"
+	"codeberg.org/dataverket/messaging/internal/pgserver"
+	"codeberg.org/dataverket/messaging/migrate"
+	"codeberg.org/dataverket/messaging/natsconn"
+	"codeberg.org/dataverket/messaging/outbox"
+	"codeberg.org/dataverket/messaging/topology"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "hello:", err)
+		os.Exit(1)
+	}
+}
+
+// run starts the servers, provisions two servers (one of them without a
+// hostname, hence a dead letter), and prints what became of them.
+func run(ctx context.Context) error {
+	pool, conn, closeAll, err := servers(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	if err := prepare(ctx, pool, conn); err != nil {
+		return err
+	}
+	out, err := outbox.New(maskin, outbox.Config{})
+	if err != nil {
+		return err
+	}
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- serve(serving, pool, conn.JetStream(), out) }()
+
+	request := envelope.WithOrigin(ctx, envelope.NewOrigin("user:kari", "tenant-1"))
+	err = errors.Join(
+		provision(request, pool, out, "server-1", "db1.oslo.example"),
+		provision(request, pool, out, "server-2", ""),
+	)
+	if err == nil {
+		err = report(ctx, pool, conn)
+	}
+	stop()
+	return errors.Join(err, <-done)
+}
+
+// servers starts a database and a broker that vanish with the process.
+func servers(ctx context.Context) (*pgxpool.Pool, *natsconn.Conn, func(), error) {
+	dir, err := os.MkdirTemp("", "hello-")
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	pg, err := pgserver.Start(ctx, pgserver.Options{CachedInit: true})
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	closeAll := func() { _ = pg.Stop(); _ = os.RemoveAll(dir) }
+	broker, err := natsserver.Start(ctx, dir, natsserver.Options{})
+	if err != nil {
+		closeAll()
+		return nil, nil, nil, err
+	}
+	conn, err := natsconn.Dial(ctx, natsconn.Config{URL: broker.URL(), FailFast: true, Options: []nats.Option{broker.Option()}})
+	if err != nil {
+		closeAll()
+		return nil, nil, nil, err
+	}
+	pool, err := pgxpool.New(ctx, pg.URL("postgres"))
+	if err != nil {
+		closeAll()
+		return nil, nil, nil, err
+	}
+	return pool, conn, func() { pool.Close(); conn.NATS().Close(); broker.Stop(); closeAll() }, nil
+}
+
+// prepare creates the tables and maskin's stream.
+func prepare(ctx context.Context, pool *pgxpool.Pool, conn *natsconn.Conn) error {
+	if err := migrate.Up(ctx, pool, migrate.Config{}); err != nil {
+		return err
+	}
+	if _, err := pool.Exec(ctx, "create table server (id text, hostname text); create table node (id text, hostname text)"); err != nil {
+		return err
+	}
+	return topology.Ensure(ctx, conn.JetStream(), maskin)
+}
+
+// report waits until both messages came to their end.
+func report(ctx context.Context, pool *pgxpool.Pool, conn *natsconn.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if err := await(ctx, func() (bool, error) { return nodeExists(ctx, pool) }); err != nil {
+		return fmt.Errorf("the node was not registered: %w", err)
+	}
+	fmt.Println("node registered: server-1")
+	var letter string
+	if err := await(ctx, func() (found bool, err error) { letter, err = firstLetter(ctx, conn); return letter != "", err }); err != nil {
+		return fmt.Errorf("the dead letter was not stored: %w", err)
+	}
+	fmt.Println("dead letter:", letter)
+	return nil
+}
