@@ -43,6 +43,10 @@ func (h *health) good(part string) {
 	}
 }
 
+// Leading tells whether this instance publishes now, as far as it knows: the
+// lease decides. Safe for concurrent use.
+func (r *Relay) Leading() bool { return r.leading.Load() }
+
 // Ready returns nil while committed messages can flow, else what holds them
 // back: the database, or a stream that refuses. A standby is ready. Safe for
 // concurrent use (requirement M2).

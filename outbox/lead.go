@@ -22,12 +22,15 @@ func (r *Relay) term(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	r.health.good("database")
 	if l == nil {
 		sleep(ctx, r.cfg.LeaseTTL/6)
 		return false, nil
 	}
 	r.log.Info("relay leads", "term", l.term)
+	r.leading.Store(true)
 	err = r.leadUntil(ctx, l)
+	r.leading.Store(false)
 	r.release(ctx, l)
 	r.log.Info("relay no longer leads", "term", l.term, "reason", err)
 	return true, err

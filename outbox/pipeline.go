@@ -93,9 +93,15 @@ func (p *pipeline) publish(ctx context.Context, rows []row) (highest, error) {
 	return f.high, nil
 }
 
-// send publishes what is ready, as far as the window and a pause allow.
+// send publishes what is ready, as far as the window and a pause allow. After
+// a fault the window is one message, until one is stored: an outage costs a
+// probe per pause, not a full window.
 func (p *pipeline) send(f *flight) error {
-	for f.pending < p.cfg.MaxPending && !f.paused() {
+	window := p.cfg.MaxPending
+	if p.failures > 0 {
+		window = 1
+	}
+	for f.pending < window && !f.paused() {
 		i, ok := f.pop()
 		if !ok {
 			return nil

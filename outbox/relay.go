@@ -64,15 +64,16 @@ type RelayConfig struct {
 // Relay publishes the committed messages of an Outbox to JetStream. Create it
 // with NewRelay and call Run once; several instances may run, one leads.
 type Relay struct {
-	out    *Outbox
-	pool   *pgxpool.Pool
-	nc     *nats.Conn
-	cfg    RelayConfig
-	sql    statements
-	log    *slog.Logger
-	health *health
-	hooks  hooks
-	ran    atomic.Bool
+	out     *Outbox
+	pool    *pgxpool.Pool
+	nc      *nats.Conn
+	cfg     RelayConfig
+	sql     statements
+	log     *slog.Logger
+	health  *health
+	hooks   hooks
+	ran     atomic.Bool
+	leading atomic.Bool
 }
 
 // hooks are crash points for tests; nil does nothing.
@@ -130,9 +131,10 @@ func (r *Relay) Run(ctx context.Context) error {
 			continue
 		case hopeless(err):
 			return fmt.Errorf("outbox: relay: %w", err)
+		case !errors.Is(err, errLeaseLost): // a standby is fine
+			r.health.bad("database", err)
 		}
 		failures++
-		r.health.bad("database", err)
 		sleep(ctx, retry.Delay(failures))
 	}
 	return nil

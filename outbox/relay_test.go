@@ -314,7 +314,7 @@ func TestRelayThatLostItsLeaseCannotMoveTheCursor(t *testing.T) {
 	var before, after string
 	require.NoError(t, b.pool.QueryRow(t.Context(), "select base::text from messaging.outbox_state where stream = 'DV_MASKIN_EVT'").Scan(&before))
 	close(resume)
-	require.Eventually(t, func() bool { return zombie.Ready() != nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return !zombie.Leading() }, 10*time.Second, time.Millisecond)
 	require.NoError(t, b.pool.QueryRow(t.Context(), "select base::text from messaging.outbox_state where stream = 'DV_MASKIN_EVT'").Scan(&after))
 	require.Equal(t, before, after, "the cursor moved without the lease")
 }
