@@ -39,10 +39,12 @@ func TestAnUnreachableBrokerIsNamedWithTheFlagToSet(t *testing.T) {
 		{"dlq", "list"}, {"dlq", "show", "l1234"}, {"dlq", "replay", "l1234", "--by", "operator:ola", "--reason", "x"},
 		{"topology", "diff", "--file", set}, {"topology", "verify", "--file", set}, {"topology", "apply", "--file", set},
 	} {
+		begin := time.Now()
 		r := environment{}.dvmsg(t, append(args, "--nats", "nats://ola:"+canary+"@"+address)...).failed(t, exitFailure,
 			": cannot reach NATS at nats://xxxxx@"+address, "start it, or correct --nats or DVMSG_NATS_URL, and --creds or DVMSG_NATS_CREDS\n")
 		require.NotContains(t, r.err, canary)
 		require.Empty(t, r.out)
+		require.Less(t, time.Since(begin), defaultTimeout/2, "it does not wait for the server")
 	}
 }
 

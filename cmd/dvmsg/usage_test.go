@@ -86,6 +86,10 @@ func TestAnUnknownFlagSuggestsTheNearest(t *testing.T) {
 	t.Parallel()
 	environment{}.dvmsg(t, "migrate", "export", "--shema", "x").failed(t, exitUsage,
 		"dvmsg migrate export: unknown flag --shema; did you mean --schema?\n")
+	// Its value is not taken for an argument and blamed again.
+	r := environment{}.dvmsg(t, "dlq", "show", "--zzz", "v", "l1234", "--nats", "x").failed(t, exitUsage, "unknown flag --zzz")
+	require.NotContains(t, r.err, "ID")
+	require.Equal(t, 2, strings.Count(r.err, "\n"))
 	environment{}.dvmsg(t, "migrate", "export", "--zzz").failed(t, exitUsage, "unknown flag --zzz\n")
 }
 
@@ -159,9 +163,10 @@ func TestFlagsMayStandAnywhere(t *testing.T) {
 		require.Equal(t, want, environment{}.dvmsg(t, args...))
 	}
 	c := newCall(silent(), requireCommand(t, "dlq replay"))
-	require.False(t, c.parse([]string{"--dry-run", "l3f9a", "--by", "operator:ola", "--", "--reason"}))
+	require.False(t, c.parse([]string{"--dry-run", "l3f9a", "--by", "operator:ola", "--", "--reason", "--json"}))
 	require.Empty(t, c.faults)
-	require.Equal(t, []string{"l3f9a", "--reason"}, c.args)
+	require.Equal(t, []string{"l3f9a", "--reason", "--json"}, c.args)
+	require.False(t, c.json)
 }
 
 // The words of a command are found among flags before the command is known.
