@@ -41,12 +41,16 @@
 // up to which everything was published: new is what that snapshot could not
 // see. See docs/DESIGN.md and docs/decisions/0003.
 //
+// A relay with nothing to do sleeps, and says so in a row that Enqueue reads:
+// a transaction notifies only then. Awake, it polls; a missed notification
+// costs at most PollInterval.
+//
 // # Concurrency
 //
 // An Outbox is safe for concurrent use. Several relays may run; a lease row
 // with a term makes one of them lead, and fences the cursors against one that
-// slept. A relay needs no session state: it works through a transaction
-// pooler.
+// slept. The relay listens on one connection of its own; with Config.PollOnly it
+// needs no session state and works through a transaction pooler.
 //
 // # Errors
 //

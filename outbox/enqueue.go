@@ -104,16 +104,24 @@ func (o *Outbox) header(m envelope.Message) envelope.Header {
 // xid stands before seq, here and in the table: the transaction id must exist
 // before the sequence number is drawn, which is what lets the relay bound its
 // reads by seq (docs/decisions/0003). set_config stands in RETURNING, because
-// PostgreSQL does not run a CTE that nothing refers to.
-func insertSQL(schema string) string {
-	return strings.ReplaceAll(`
+// PostgreSQL does not run a CTE that nothing refers to. A relay that sleeps is
+// notified, once per transaction; one that is dead is not, see wake.go.
+func insertSQL(schema string, wake bool) string {
+	sql := `
 insert into {{schema}}.outbox_events (xid, stream, id, subject, ordering_key, headers, envelope)
 select pg_current_xact_id(), t.stream, t.id::uuid, t.subject, t.key, t.headers, t.envelope
 from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[])
      with ordinality as t (stream, id, subject, key, headers, envelope, n)
 order by t.n
 returning case when current_setting('synchronous_commit') = 'off'
-          then set_config('synchronous_commit', 'on', true) end`, "{{schema}}", schema)
+          then set_config('synchronous_commit', 'on', true) end`
+	if wake {
+		sql += `,
+          case when (select s.asleep and l.expires_at > clock_timestamp()
+                       from {{schema}}.outbox_sleep s, {{schema}}.outbox_lease l)
+          then pg_notify('` + channel + `', '')::text end`
+	}
+	return strings.ReplaceAll(sql, "{{schema}}", schema)
 }
 
 // explain turns the two errors that every new service meets into their remedy.

@@ -49,7 +49,10 @@ func (r *Relay) leadUntil(ctx context.Context, l *lease) error {
 
 	var background sync.WaitGroup
 	background.Go(func() { r.renew(work, l, cancel) })
-	d := &dispatcher{Relay: r, lease: l, done: make(chan outcome), lanes: map[string]*lane{}}
+	d := &dispatcher{Relay: r, lease: l, done: make(chan outcome), lanes: map[string]*lane{}, woken: make(chan struct{}, 1)}
+	if !r.out.cfg.PollOnly {
+		background.Go(func() { r.listen(work, d.woken) })
+	}
 	err := d.run(ctx, work)
 	if err != nil {
 		cancel(err) // the term is over: what the workers still do cannot be recorded
@@ -71,6 +74,10 @@ type dispatcher struct {
 	lanes map[string]*lane
 	busy  int
 	done  chan outcome
+
+	woken  chan struct{} // by a notification
+	asleep bool          // what the mark says, as far as we wrote it
+	news   time.Time     // when a poll last found something
 }
 
 // lane is one stream as the dispatcher sees it.
@@ -116,7 +123,8 @@ func (d *dispatcher) prepare(ctx context.Context) error {
 	if _, err := d.pool.Exec(ctx, d.sql.declare, names); err != nil {
 		return fmt.Errorf("declare the cursors: %w", explain(err))
 	}
-	return d.adopt(ctx)
+	// Whoever led before may have gone to sleep for good.
+	return errors.Join(d.mark(ctx, false), d.adopt(ctx))
 }
 
 // adopt gives a cursor to every stream that has rows and none yet, as a writer
@@ -196,9 +204,10 @@ func (d *dispatcher) dispatch(stop, work context.Context) error {
 	for _, news := range deltas {
 		if !news.idle() {
 			d.start(stop, work, d.lanes[news.stream], news)
+			err = errors.Join(err, d.rouse(work))
 		}
 	}
-	return nil
+	return err
 }
 
 func (d *dispatcher) start(stop, work context.Context, l *lane, news *delta) {
@@ -210,14 +219,19 @@ func (d *dispatcher) start(stop, work context.Context, l *lane, news *delta) {
 	}()
 }
 
-// wait returns when there may be something to do: a stream is free again, or
-// the poll interval has passed.
+// wait returns when there may be something to do: a stream is free again, a
+// writer knocked, or it is time to look.
 func (d *dispatcher) wait(stop, work context.Context) error {
-	timer := time.NewTimer(d.cfg.PollInterval)
+	pause, err := d.rest(work)
+	if err != nil {
+		return err
+	}
+	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case o := <-d.done:
 		return d.finished(o)
+	case <-d.woken:
 	case <-timer.C:
 	case <-stop.Done():
 	case <-work.Done():

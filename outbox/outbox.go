@@ -20,6 +20,12 @@ type Config struct {
 	// envelope.MaxSize (512 KiB).
 	MaxSize int
 
+	// PollOnly turns waking by NOTIFY off: Enqueue never notifies, and the relay
+	// does not listen. For databases behind a transaction pooler, which has no
+	// LISTEN, and for two-phase commit, which refuses NOTIFY. Messages then wait
+	// for RelayConfig.PollInterval. Default false.
+	PollOnly bool
+
 	// LegacyCorrelationHeader also writes the header "correlation-id" for
 	// consumers that do not know X-Correlation-Id yet (requirement X1).
 	// Default false.
@@ -64,5 +70,5 @@ func New(set topology.Set, cfg Config) (*Outbox, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	return &Outbox{set: set, cfg: cfg, schema: quoted, insert: insertSQL(quoted)}, nil
+	return &Outbox{set: set, cfg: cfg, schema: quoted, insert: insertSQL(quoted, !cfg.PollOnly)}, nil
 }

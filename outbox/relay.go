@@ -33,8 +33,9 @@ type RelayConfig struct {
 	// of it. 1 s to 1 min; default 6 s.
 	LeaseTTL time.Duration
 
-	// PollInterval is the longest wait before new rows are looked for.
-	// 1 ms to 1 min; default 100 ms.
+	// PollInterval is the longest wait before new rows are looked for, when
+	// nobody notifies (see Config.PollOnly). It bounds what a missed
+	// notification costs. 1 ms to 1 min; default 1 s, and 100 ms with PollOnly.
 	PollInterval time.Duration
 
 	// PageRows bounds the rows held in memory per stream. 1 to 100,000;
@@ -86,7 +87,7 @@ type hooks struct {
 // once. The relay publishes over the connection of js, which it shares with
 // everything else in the process (requirement M1).
 func NewRelay(out *Outbox, pool *pgxpool.Pool, js jetstream.JetStream, cfg RelayConfig) (*Relay, error) {
-	cfg = cfg.withDefaults()
+	cfg = cfg.withDefaults(out != nil && out.cfg.PollOnly)
 	faults := cfg.faults()
 	if out == nil {
 		faults = append(faults, errors.New("outbox: NewRelay: out is nil; create it with outbox.New"))

@@ -8,10 +8,13 @@ import (
 	"time"
 )
 
-func (c RelayConfig) withDefaults() RelayConfig {
+func (c RelayConfig) withDefaults(pollOnly bool) RelayConfig {
 	setDefault(&c.Holder, defaultHolder())
 	setDefault(&c.LeaseTTL, 6*time.Second)
-	setDefault(&c.PollInterval, 100*time.Millisecond)
+	if pollOnly {
+		setDefault(&c.PollInterval, 100*time.Millisecond)
+	}
+	setDefault(&c.PollInterval, time.Second)
 	setDefault(&c.PageRows, 2000)
 	setDefault(&c.PageBytes, 16<<20)
 	setDefault(&c.MaxPending, 1000)

@@ -6,7 +6,7 @@ import "strings"
 type statements struct {
 	acquire, renew, release                    string
 	cluster, declare, adopt                    string
-	poll, page                                 string
+	poll, page, mark                           string
 	commitBase, beginWalk, commitPage, endWalk string
 }
 
@@ -102,6 +102,12 @@ left join lateral (
        order by e.xid, e.seq limit $2) late)
 ) e on true
 where s.stream = any($1)`),
+
+		// Returning the setting is what makes this statement's commit lazy: a
+		// hint is not worth a flush.
+		mark: in(`
+update {{schema}}.outbox_sleep set asleep = $1 where asleep <> $1
+returning set_config('synchronous_commit', 'off', true)`),
 
 		// A page of the walk from base to target. Rows of transactions that
 		// began after the base have seq > floor, rows of the target have

@@ -75,3 +75,15 @@ create table {{schema}}.outbox_lease (
 	constraint outbox_lease_pkey primary key (singleton),
 	constraint outbox_lease_singleton check (singleton)
 );
+
+-- Whether the relay sleeps. Writers read it, and notify a sleeping relay only:
+-- a NOTIFY in every transaction would make all commits queue up. A row of its
+-- own, written only when it changes.
+create table {{schema}}.outbox_sleep (
+	-- Always true: the primary key that allows a single row.
+	singleton boolean not null default true,
+	asleep boolean not null,
+	constraint outbox_sleep_pkey primary key (singleton),
+	constraint outbox_sleep_singleton check (singleton)
+);
+insert into {{schema}}.outbox_sleep (asleep) values (false);

@@ -1,0 +1,130 @@
+package outbox_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"codeberg.org/dataverket/messaging/dvtest"
+	"codeberg.org/dataverket/messaging/outbox"
+)
+
+func TestSleepingRelayIsWokenByACommit(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.relay(t, outbox.RelayConfig{PollInterval: time.Minute})
+	for n := range 3 {
+		requireAsleep(t, b, true)
+		b.enqueue(t, "a", n+1)
+		b.requireStored(t, "DV_MASKIN_EVT", uint64(n+1))
+	}
+}
+
+func requireAsleep(t *testing.T, b bundle, want bool) {
+	t.Helper()
+	require.Eventually(t, func() (asleep bool) {
+		err := b.pool.QueryRow(t.Context(), "select asleep from messaging.outbox_sleep").Scan(&asleep)
+		return err == nil && asleep == want
+	}, 20*time.Second, time.Millisecond)
+}
+
+// NOTIFY takes a lock that all commits share, so only a relay that sleeps and
+// lives is worth one.
+func TestWritersNotifyOnlyARelayThatSleeps(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, asleep, expires string
+		pollOnly              bool
+		want                  int
+	}{
+		{"awake", "false", "1 hour", false, 0},
+		{"asleep", "true", "1 hour", false, 1},
+		{"dead in its sleep", "true", "-1 second", false, 0},
+		{"poll only", "true", "1 hour", true, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			pool := dvtest.Postgres(t)
+			_, err := pool.Exec(t.Context(), "insert into messaging.outbox_lease (holder, term, expires_at) values ('x', 1, clock_timestamp() + $1::interval)", c.expires)
+			require.NoError(t, err)
+			_, err = pool.Exec(t.Context(), "update messaging.outbox_sleep set asleep = "+c.asleep)
+			require.NoError(t, err)
+			conn, err := pool.Acquire(t.Context())
+			require.NoError(t, err)
+			defer conn.Release()
+			_, err = conn.Exec(t.Context(), "listen dv_outbox")
+			require.NoError(t, err)
+
+			out, err := outbox.New(maskinSet, outbox.Config{PollOnly: c.pollOnly})
+			require.NoError(t, err)
+			err = pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+				return out.Enqueue(origin(t.Context()), tx, serverCounted.New("a", counted{}), serverCounted.New("b", counted{}))
+			})
+			require.NoError(t, err)
+			_, err = pool.Exec(t.Context(), "select pg_notify('dv_outbox', 'end')")
+			require.NoError(t, err)
+			got := 0
+			for {
+				n, err := conn.Conn().WaitForNotification(t.Context())
+				require.NoError(t, err)
+				if n.Payload == "end" {
+					break
+				}
+				got++
+			}
+			require.Equal(t, c.want, got)
+		})
+	}
+}
+
+// Who looked at the mark before it was written, and commits after the relay's
+// second look, notifies nobody. The slow poll finds the message.
+func TestCommitAfterTheSecondLookWaitsForTheSlowPoll(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.enqueue(t, "a", 1)
+	r := b.newRelay(t, outbox.RelayConfig{PollInterval: 100 * time.Millisecond})
+	var polls atomic.Int64
+	r.OnPolled(func() { polls.Add(1) })
+	run(t, r)
+	b.requireStored(t, "DV_MASKIN_EVT", 1)
+	requireAsleep(t, b, true)
+	_, err := b.pool.Exec(t.Context(), "update messaging.outbox_sleep set asleep = false") // as it was before the relay's first look
+	require.NoError(t, err)
+	tx, err := b.pool.Begin(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, b.out.Enqueue(origin(t.Context()), tx, serverCounted.New("a", counted{Key: "a", N: 2})))
+	seen := polls.Load()
+	require.Eventually(t, func() bool { return polls.Load() > seen+1 }, 20*time.Second, time.Millisecond) // the second look
+	require.NoError(t, tx.Commit(t.Context()))
+	b.requireStored(t, "DV_MASKIN_EVT", 2)
+}
+
+// PostgreSQL refuses PREPARE TRANSACTION after NOTIFY, so two-phase writers use
+// PollOnly; what they prepared is published when it is committed.
+func TestTwoPhaseTransactionIsPublishedWhenItIsCommitted(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	out, err := outbox.New(maskinSet, outbox.Config{PollOnly: true})
+	require.NoError(t, err)
+	b.out = out
+	b.relay(t, outbox.RelayConfig{})
+	conn, err := b.pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	tx, err := conn.Begin(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, b.out.Enqueue(origin(t.Context()), tx, serverCounted.New("a", counted{Key: "a", N: 1})))
+	name := "two-phase-" + conn.Conn().Config().Database
+	_, err = conn.Exec(t.Context(), "prepare transaction '"+name+"'")
+	require.NoError(t, err)
+	b.enqueue(t, "b", 1)
+	b.requireStored(t, "DV_MASKIN_EVT", 1) // later messages do not wait for it
+	_, err = conn.Exec(context.WithoutCancel(t.Context()), "commit prepared '"+name+"'")
+	require.NoError(t, err)
+	b.requireStored(t, "DV_MASKIN_EVT", 2)
+}
