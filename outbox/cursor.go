@@ -111,18 +111,18 @@ type page struct {
 	last bool  // nothing follows
 }
 
-// readPage reads the next page of a walk. Base, target and position come from
-// the committed state row, never from memory.
+// readPage reads the page of a walk that follows the given position, or the
+// committed one if that is later. Base and target come from the state row.
 //
 // The batch is one round trip. It runs in a transaction of its own so that the
 // plan can be pinned: with the planner's freedom a page reads and sorts the
 // whole backlog, since without statistics it prefers a bitmap.
-func (r *Relay) readPage(ctx context.Context, stream string) (page, error) {
+func (r *Relay) readPage(ctx context.Context, stream string, after int64) (page, error) {
 	var p page
 	var batch pgx.Batch
 	batch.Queue("begin read only")
 	batch.Queue(pinPlan)
-	batch.Queue(r.sql.page, stream, r.cfg.PageRows).Query(func(rows pgx.Rows) (err error) {
+	batch.Queue(r.sql.page, stream, r.cfg.PageRows, after).Query(func(rows pgx.Rows) (err error) {
 		p, err = r.collectPage(rows)
 		return err
 	})

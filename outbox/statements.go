@@ -120,7 +120,7 @@ from {{schema}}.outbox_state s
 cross join lateral (
   (select ` + rowColumns + `
      from {{schema}}.outbox_events e
-    where e.stream = s.stream and e.seq > greatest(s.position, s.floor) and e.seq <= s.ceiling
+    where e.stream = s.stream and e.seq > greatest(s.position, s.floor, $3) and e.seq <= s.ceiling
       and (e.xid >= pg_snapshot_xmax(s.base)) is true and pg_visible_in_snapshot(e.xid, s.target)
     order by e.seq limit $2)
   union all
@@ -129,7 +129,7 @@ cross join lateral (
     cross join lateral (
       select ` + rowColumns + `
         from {{schema}}.outbox_events e
-       where e.stream = s.stream and e.xid between x and x and e.seq > s.position
+       where e.stream = s.stream and e.xid between x and x and e.seq > greatest(s.position, $3)
          and pg_visible_in_snapshot(x, s.target)
        order by e.xid, e.seq limit $2) late)
 ) e

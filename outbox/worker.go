@@ -31,30 +31,6 @@ func (d *dispatcher) serve(stop, work context.Context, l *lane, news *delta) err
 	return d.walk(stop, work, l)
 }
 
-// walk publishes page by page what lies between base and target.
-func (d *dispatcher) walk(stop, work context.Context, l *lane) error {
-	for stop.Err() == nil {
-		page, err := d.readPage(work, l.name)
-		if err != nil {
-			return err
-		}
-		if len(page.rows) > 0 {
-			acked, err := d.publish(work, l, page.rows)
-			if err != nil {
-				return err
-			}
-			position := page.rows[len(page.rows)-1].seq
-			if err := d.move(work, d.lease, d.sql.commitPage, l.name, position, acked.sequence, acked.id); err != nil {
-				return err
-			}
-		}
-		if page.last {
-			return d.move(work, d.lease, d.sql.endWalk, l.name)
-		}
-	}
-	return nil // the walk is resumed by whoever leads next
-}
-
 // publish returns when every row is stored in the stream.
 func (d *dispatcher) publish(ctx context.Context, l *lane, rows []row) (highest, error) {
 	acked, err := l.pipe.publish(ctx, rows)
