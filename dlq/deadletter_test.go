@@ -205,6 +205,13 @@ func TestFailedReplayIsANewCopyOfTheSameLetter(t *testing.T) {
 	require.Equal(t, f.Data, l.Data)
 	require.Equal(t, id+"/d1", b.stored(t, "DV_PLATTFORM_DLQ", 2).Header.Get(envelope.HeaderMsgID))
 
+	// A filter looks at the last failure only, however the list is read.
+	for _, hold := range []int{10, 0} {
+		b.queue.Hold(hold)
+		require.Empty(t, b.list(t, dlq.Filter{Class: envelope.ClassExhausted}))
+		require.Len(t, b.list(t, dlq.Filter{Class: envelope.ClassPoison}), 1)
+	}
+
 	// Its history: two failures, and who replayed between them.
 	require.Len(t, l.Copies, 2)
 	require.Equal(t, "no room in rack 12", l.Copies[0].Error)
@@ -241,9 +248,12 @@ func TestRepetitionBeyondTheWindowIsListedOnce(t *testing.T) {
 	id := b.bury(t, failed(t))
 	b.repeat(t, 1, map[string]string{dlq.HeaderError: "newer"})
 	require.Equal(t, 2, b.letters(t))
-	letters := b.list(t, dlq.Filter{})
-	require.Len(t, letters, 1)
-	require.Equal(t, "newer", letters[0].Error)
+	for _, hold := range []int{10, 0} { // in one pass and in two
+		b.queue.Hold(hold)
+		letters := b.list(t, dlq.Filter{})
+		require.Len(t, letters, 1)
+		require.Equal(t, "newer", letters[0].Error)
+	}
 	require.Equal(t, "newer", b.show(t, id).Error)
 
 	_, err := b.queue.Replay(t.Context(), id, request("ola"))

@@ -56,6 +56,9 @@ func PositionID(durable, stream string, at time.Time, sequence uint64) string {
 	return idByPositionOf(durable, stream, at, sequence)
 }
 
+// Hold sets how many letters a listing holds before it takes a second pass.
+func (q *Queue) Hold(n int) { q.hold = n }
+
 // Replaying is a replay whose steps a test takes one by one, as a process that
 // may die between them.
 type Replaying struct {

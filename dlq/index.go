@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/envelope"
-	"codeberg.org/dataverket/messaging/subject"
 )
 
 // key is a letter id without its prefix, in the size that it needs.
@@ -61,17 +60,19 @@ func (x *index) reset() {
 	x.newest, x.last, x.lastAt = map[key]uint64{}, 0, time.Time{}
 }
 
-// snapshot brings the index up to date and returns a copy of it with the last
-// sequence that it knows.
-func (q *Queue) snapshot(ctx context.Context) (newest map[key]uint64, last uint64, err error) {
-	if err := q.index.lock(ctx); err != nil {
-		return nil, 0, err
+// adopt takes over what a listing has learned, if nobody knows more already and
+// nobody is at it: it only saves the next Show a pass.
+func (q *Queue) adopt(g *gathering) {
+	x := q.index
+	select {
+	case x.turn <- struct{}{}:
+		defer x.unlock()
+	default:
+		return
 	}
-	defer q.index.unlock()
-	if err := q.refresh(ctx); err != nil {
-		return nil, 0, err
+	if g.last > x.last {
+		x.newest, x.last, x.lastAt = maps.Clone(g.newest), g.last, g.lastAt
 	}
-	return maps.Clone(q.index.newest), q.index.last, nil
 }
 
 // locate returns where the newest copy of a letter is stored, 0 for nowhere.
@@ -104,13 +105,9 @@ func (q *Queue) refresh(ctx context.Context) error {
 	if info.State.LastSeq <= x.last {
 		return nil
 	}
-	return q.run(ctx, pass{
-		stream:      q.letters,
-		filters:     []string{subject.DeadLettersOf(q.service).String()},
-		policy:      jetstream.DeliverByStartSequencePolicy,
-		from:        x.last + 1,
-		headersOnly: true,
-	}, x.add)
+	fresh := q.allLetters()
+	fresh.policy, fresh.from = jetstream.DeliverByStartSequencePolicy, x.last+1
+	return q.run(ctx, fresh, x.add)
 }
 
 // add takes one letter into the index. What is no letter only moves the

@@ -84,13 +84,12 @@ func (f Filter) matchesTime(at time.Time) bool {
 // List yields the letters that f lets through, each once, in the order in which
 // their newest copies were stored, without their data.
 //
-// It reads the headers of the stored letters and the last mark of each letter in
-// pages, and holds about 60 bytes of each letter and the last mark of each
-// marked one, whatever the size of the letters. The first listing of a Queue
-// reads the letters twice, to know the newest copy of each; later ones read once
-// and what is new. What is stored while it reads may be missing. Leaving the
-// loop early is fine; the reading consumers are removed from the server in any
-// case.
+// It reads the last mark of each letter and the headers of all stored letters in
+// pages, once when at most 5,000 letters are let through and twice when more
+// are, and holds no more than those 5,000, about 60 bytes of each letter and the
+// last mark of each marked one. What is stored while it reads may be missing.
+// Leaving the loop early is fine; the reading consumers are removed from the
+// server in any case.
 //
 // An error of type [*MalformedError] concerns one stored message that is no
 // letter, and the listing goes on behind it if the loop does; every other error
@@ -108,36 +107,34 @@ func (q *Queue) list(ctx context.Context, f Filter, yield func(Letter, error) bo
 	if err := f.validate(); err != nil {
 		return err
 	}
-	newest, last, err := q.snapshot(ctx)
-	if err != nil || last == 0 {
-		return err
-	}
 	marks, err := q.lastMarks(ctx)
 	if err != nil {
 		return err
 	}
-	return q.run(ctx, pass{
+	g := newGathering(f, marks, q.hold)
+	err = q.run(ctx, q.allLetters(), func(m jetstream.Msg, meta *jetstream.MsgMetadata) (bool, error) {
+		return g.take(m, meta, yield), nil
+	})
+	if err != nil || g.left {
+		return err
+	}
+	q.adopt(g)
+	if g.held != nil {
+		return g.yieldHeld(ctx, yield)
+	}
+	return q.run(ctx, q.allLetters(), func(m jetstream.Msg, meta *jetstream.MsgMetadata) (bool, error) {
+		return g.yieldNewest(m, meta, yield), nil
+	})
+}
+
+// allLetters is the pass over the headers of all letters.
+func (q *Queue) allLetters() pass {
+	return pass{
 		stream:      q.letters,
 		filters:     []string{subject.DeadLettersOf(q.service).String()},
 		policy:      jetstream.DeliverAllPolicy,
 		headersOnly: true,
-	}, func(m jetstream.Msg, meta *jetstream.MsgMetadata) (bool, error) {
-		if meta.Sequence.Stream > last {
-			return false, nil
-		}
-		l, err := storedLetter(m.Subject(), envelope.Header(m.Headers()), meta.Sequence.Stream, meta.Timestamp)
-		if err != nil {
-			return yield(l, &MalformedError{meta.Sequence.Stream, err}), nil
-		}
-		k, _ := keyOf(l.ID)
-		if newest[k] != l.LetterSequence {
-			return true, nil
-		}
-		if mark, marked := marks[k]; marked {
-			l.settle(&mark)
-		}
-		return !f.matches(&l) || yield(l, nil), nil
-	})
+	}
 }
 
 // lastMarks returns the mark in force of each marked letter.

@@ -77,9 +77,7 @@ func (q *Queue) runOnce(ctx context.Context, p pass, see visit) (last uint64, do
 		if r.got > 0 {
 			continue
 		}
-		// An empty page is no proof: the answer may have been lost, or the rest
-		// removed.
-		if r.pending, err = q.pending(ctx, consumer); err != nil {
+		if err := q.ask(ctx, consumer, &r); err != nil {
 			return r.last, false, err
 		}
 	}
@@ -121,15 +119,20 @@ func (q *Queue) remove(ctx context.Context, stream jetstream.Stream, name string
 	_ = stream.DeleteConsumer(ctx, name)
 }
 
-// pending asks how much of the pass is left.
-func (q *Queue) pending(ctx context.Context, consumer jetstream.Consumer) (uint64, error) {
+// ask finds out what an empty page means, which is no proof of the end: the rest
+// may have been removed, or it was sent and did not arrive.
+func (q *Queue) ask(ctx context.Context, consumer jetstream.Consumer, r *reading) error {
 	ctx, cancel := q.bounded(ctx)
 	defer cancel()
 	info, err := consumer.Info(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return info.NumPending, nil
+	if info.Delivered.Consumer != r.seen {
+		return errGap
+	}
+	r.pending = info.NumPending
+	return nil
 }
 
 // reading is the state of a pass on one consumer.

@@ -50,6 +50,7 @@ type Queue struct {
 	lettersName string
 	opsName     string
 	index       *index
+	hold        int // letters that a listing holds
 }
 
 // Open returns the dead letters of service after it has found both of its
@@ -69,7 +70,7 @@ func Open(ctx context.Context, js jetstream.JetStream, service subject.Service, 
 		service: service, config: cfg, js: js,
 		lettersName: topology.DeadLetters(service, topology.Limits{}).Name,
 		opsName:     topology.DeadLetterOps(service, topology.Limits{}).Name,
-		index:       newIndex(),
+		index:       newIndex(), hold: maxHeld,
 	}
 	var lettersErr, opsErr error
 	q.letters, lettersErr = q.find(ctx, q.lettersName, "DeadLetters")

@@ -57,7 +57,7 @@ func TestUnansweredRequestsEndWithTheirTimeout(t *testing.T) {
 	conn := server.Connect(t)
 	b := &bundle{js: conn.JetStream(), nc: conn.NATS()}
 	createStreams(t, b.js, topology.Limits{})
-	b.queue = b.open(t, dlq.Config{Timeout: 50 * time.Millisecond})
+	b.queue = b.open(t, dlq.Config{Timeout: 2 * time.Second})
 	server.Stop()
 	_, err := b.queue.DeadLetter(t.Context(), failed(t))
 	require.Error(t, err)
