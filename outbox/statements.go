@@ -67,19 +67,7 @@ insert into {{schema}}.outbox_state (stream, system_identifier)
 select unnest($1::text[]), (select system_identifier from pg_control_system())
 on conflict (stream) do nothing`),
 
-		// One index probe per distinct stream, however many rows there are.
-		adopt: in(`
-with recursive streams (stream) as (
-  (select stream from {{schema}}.outbox_events order by stream limit 1)
-  union all
-  select (select e.stream from {{schema}}.outbox_events e where e.stream > s.stream order by e.stream limit 1)
-  from streams s where s.stream is not null
-)
-insert into {{schema}}.outbox_state (stream, system_identifier)
-select s.stream, (select system_identifier from pg_control_system())
-from streams s where s.stream is not null
-on conflict (stream) do nothing
-returning stream`),
+		adopt: in(adoptSQL),
 
 		// The base is read inside the statement that reads the rows, and the
 		// snapshot it returns is the one the rows were read with. Each branch
@@ -162,3 +150,18 @@ update {{schema}}.outbox_state s
 ` + durable),
 	}
 }
+
+// adoptSQL gives a cursor to every stream that has rows and none yet. It costs
+// one index probe per distinct stream, however many rows there are.
+const adoptSQL = `
+with recursive streams (stream) as (
+  (select stream from {{schema}}.outbox_events order by stream limit 1)
+  union all
+  select (select e.stream from {{schema}}.outbox_events e where e.stream > s.stream order by e.stream limit 1)
+  from streams s where s.stream is not null
+)
+insert into {{schema}}.outbox_state (stream, system_identifier)
+select s.stream, (select system_identifier from pg_control_system())
+from streams s where s.stream is not null
+on conflict (stream) do nothing
+returning stream`

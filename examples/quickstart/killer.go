@@ -27,8 +27,9 @@ const settle = 5 * time.Millisecond
 // and acknowledgement, even ones before the commit.
 func (s *supervisor) killAll(ctx context.Context) error {
 	stride := s.expected / (s.opts.kills + 1)
+	last := uint64(0)
 	for done := 0; done < s.opts.kills; {
-		aim := aim{from: stride * (done + 1), until: stride*(done+1) + stride/2, committed: done%2 == 0}
+		aim := aim{from: stride * (done + 1), until: stride*(done+1) + stride/2, committed: done%2 == 0, last: last}
 		hit, err := s.strike(ctx, aim)
 		if err == nil {
 			err = s.start(ctx, "maskin")
@@ -39,7 +40,7 @@ func (s *supervisor) killAll(ctx context.Context) error {
 		case err != nil:
 			return err
 		case hit != nil:
-			done++
+			done, last = done+1, hit.Sequence
 			s.mu.Lock()
 			s.kills = append(s.kills, *hit)
 			s.mu.Unlock()
@@ -54,6 +55,7 @@ func (s *supervisor) killAll(ctx context.Context) error {
 type aim struct {
 	from, until int
 	committed   bool
+	last        uint64 // the command that the last kill hit
 }
 
 // strike kills maskin. It freezes the process first and looks what it holds,
@@ -78,7 +80,10 @@ func (s *supervisor) strike(ctx context.Context, aim aim) (*kill, error) {
 			victim.thaw()
 			return nil, err
 		}
-		if hit != nil && (hit.Committed == aim.committed || hit.Handled >= aim.until) {
+		// What the last kill left behind is in flight, too, until it is delivered
+		// again, but not in this process's hands.
+		fresh := hit != nil && hit.Sequence != aim.last
+		if fresh && (hit.Committed == aim.committed || hit.Handled >= aim.until) {
 			victim.kill()
 			still, err := s.inFlight(ctx) // unless its acknowledgement was under way
 			if still == nil || still.Sequence != hit.Sequence {

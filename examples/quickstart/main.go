@@ -23,6 +23,9 @@ const (
 	leaseTTL = 2 * time.Second
 )
 
+// serversPerKill is how much work there has to be between two kills.
+const serversPerKill = 20
+
 // options are the flags.
 type options struct {
 	servers, kills int
@@ -96,6 +99,9 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 	}
 	if o.kills < 0 || o.kills > 20 {
 		faults = append(faults, fmt.Errorf("--kills: %d is out of range; use 0 to 20", o.kills))
+	}
+	if least := o.kills * serversPerKill; len(faults) == 0 && o.servers < least {
+		faults = append(faults, fmt.Errorf("--kills: %d kills need --events %d or more: the work would be over before the last", o.kills, least))
 	}
 	return o, errors.Join(faults...)
 }

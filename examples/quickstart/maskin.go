@@ -19,9 +19,10 @@ import (
 )
 
 // maskinDurable is constant: how maskin reads its commands. One message is in
-// flight at a time, which is what keeps the requests for a server in order here:
-// a resize is never delivered before the provisioning in front of it is settled,
-// whoever was killed in between.
+// flight at a time, which keeps the requests for a server in order: a resize is
+// never delivered before the provisioning in front of it is settled, whoever was
+// killed in between. It costs throughput (README.md has the figure); services
+// whose messages need no order leave MaxAckPending at its default.
 var maskinDurable = topology.Consumer{
 	Durable: "maskin__commands", Stream: maskinevents.Commands(), Filter: subject.CommandsOf(subject.Maskin),
 	MaxAckPending: 1, Start: topology.StartFirst(),

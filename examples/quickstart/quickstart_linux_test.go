@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/rand"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -15,87 +17,85 @@ import (
 // markEnv marks the processes of one test.
 const markEnv = "QUICKSTART_TEST_MARK"
 
-// startMarked starts the program, waits until its three services run, and returns
-// its process with the mark of all processes and the directory for their files.
-func startMarked(t *testing.T) (cmd *os.Process, wait func() error, mark, dir string) {
+// marked is a running program whose processes can be found.
+type marked struct {
+	cmd    *exec.Cmd
+	mark   string
+	dir    string // for its files
+	stderr bytes.Buffer
+}
+
+// startMarked starts the program and returns when its three services run.
+func startMarked(t *testing.T) *marked {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("skipped by -short: the test needs PostgreSQL")
 	}
-	mark, dir = rand.Text(), t.TempDir()
-	program := program(t, "--events", "2000")
-	program.Env = append(program.Env, markEnv+"="+mark, "TMPDIR="+dir)
-	program.Stdout, program.Stderr = t.Output(), t.Output()
-	require.NoError(t, program.Start())
-	require.Eventually(t, func() bool { return services(mark) == 3 }, 30*time.Second, 10*time.Millisecond)
-	return program.Process, program.Wait, mark, dir
+	m := &marked{cmd: program(t, "--events", "2000"), mark: rand.Text(), dir: t.TempDir()}
+	m.cmd.Env = append(m.cmd.Env, markEnv+"="+m.mark, "TMPDIR="+m.dir)
+	m.cmd.Stderr = &m.stderr
+	require.NoError(t, m.cmd.Start())
+	require.Eventually(t, func() bool { return len(m.processes("--role")) == 3 }, 30*time.Second, 10*time.Millisecond)
+	return m
 }
 
-// services counts the living services of a test.
-func services(mark string) int {
-	return marked(mark, func(cmdline []byte) bool { return bytes.Contains(cmdline, []byte("--role")) })
-}
-
-// marked counts the living processes of a test whose command line is wanted.
-func marked(mark string, wanted func(cmdline []byte) bool) (n int) {
+// processes are the living ones, the program's own among them, whose command line
+// has text in it.
+func (m *marked) processes(text string) (pids []int) {
 	environments, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, path := range environments {
+		dir := filepath.Dir(path)
 		// One that ended meanwhile reads as nothing.
 		environment, _ := os.ReadFile(path)
-		cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
-		if bytes.Contains(environment, []byte(markEnv+"="+mark)) && wanted(cmdline) {
-			n++
+		cmdline, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		if bytes.Contains(environment, []byte(markEnv+"="+m.mark)) && bytes.Contains(cmdline, []byte(text)) {
+			pid, _ := strconv.Atoi(filepath.Base(dir)) // the pattern lets digits through only
+			pids = append(pids, pid)
 		}
 	}
-	return n
+	return pids
 }
 
-func requireNoneLeft(t *testing.T, mark string) {
+func (m *marked) requireNoProcess(t *testing.T) {
 	t.Helper()
-	require.Eventually(t, func() bool {
-		return marked(mark, func([]byte) bool { return true }) == 0
-	}, 20*time.Second, 10*time.Millisecond, "processes are left behind")
+	require.Eventually(t, func() bool { return len(m.processes("")) == 0 }, 20*time.Second, 10*time.Millisecond,
+		"processes are left behind")
+}
+
+func (m *marked) requireNoFile(t *testing.T) {
+	t.Helper()
+	left, err := os.ReadDir(m.dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
 }
 
 func TestInterruptLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
-	process, wait, mark, dir := startMarked(t)
-	require.NoError(t, process.Signal(os.Interrupt))
-	require.Error(t, wait(), "an interrupted run is no success")
-	requireNoneLeft(t, mark)
-	left, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	require.Empty(t, left)
+	m := startMarked(t)
+	require.NoError(t, m.cmd.Process.Signal(os.Interrupt))
+	require.Error(t, m.cmd.Wait(), "an interrupted run is no success")
+	require.Contains(t, m.stderr.String(), "quickstart: interrupted")
+	m.requireNoProcess(t)
+	m.requireNoFile(t)
 }
 
 func TestKilledSupervisorLeavesNoProcessBehind(t *testing.T) {
 	t.Parallel()
-	process, wait, mark, _ := startMarked(t)
-	require.NoError(t, process.Signal(syscall.SIGKILL))
-	require.Error(t, wait())
-	requireNoneLeft(t, mark)
+	m := startMarked(t)
+	require.NoError(t, m.cmd.Process.Kill())
+	require.Error(t, m.cmd.Wait())
+	m.requireNoProcess(t)
 }
 
-// A service that ends by itself ends the demo, with the reason from its log.
+// A service that ends by itself ends the demo, which says which one and why.
 func TestServiceThatEndsByItselfFailsTheRun(t *testing.T) {
 	t.Parallel()
-	_, wait, mark, dir := startMarked(t)
-	environments, err := filepath.Glob("/proc/[0-9]*/environ")
-	require.NoError(t, err)
-	for _, path := range environments {
-		environment, _ := os.ReadFile(path)
-		cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
-		if bytes.Contains(environment, []byte(mark)) && bytes.Contains(cmdline, []byte("plattform")) {
-			var pid int
-			for _, digit := range filepath.Base(filepath.Dir(path)) {
-				pid = pid*10 + int(digit-'0')
-			}
-			require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
-		}
-	}
-	require.Error(t, wait())
-	requireNoneLeft(t, mark)
-	left, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	require.Empty(t, left)
+	m := startMarked(t)
+	victims := m.processes("plattform")
+	require.Len(t, victims, 1)
+	require.NoError(t, syscall.Kill(victims[0], syscall.SIGKILL))
+	require.Error(t, m.cmd.Wait())
+	require.Contains(t, m.stderr.String(), "quickstart: plattform ended (signal: killed")
+	m.requireNoProcess(t)
+	m.requireNoFile(t)
 }

@@ -93,6 +93,9 @@ func TestBadFlagsAreRefusedAllAtOnce(t *testing.T) {
 	require.ErrorContains(t, err, "--kills: 21 is out of range; use 0 to 20")
 	require.ErrorContains(t, err, `unexpected argument "extra"`)
 
+	_, err = parseOptions([]string{"--events", "39", "--kills", "2"}, &usage)
+	require.ErrorContains(t, err, "--kills: 2 kills need --events 40 or more")
+
 	_, err = parseOptions([]string{"--help"}, &usage)
 	require.Error(t, err)
 	require.Contains(t, usage.String(), "--kills")

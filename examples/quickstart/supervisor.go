@@ -82,7 +82,7 @@ func (s *supervisor) play(ctx context.Context, began time.Time) (*report, error)
 		return nil, err
 	}
 	r := &report{
-		Servers: s.opts.servers, Kills: s.kills, Seed: s.opts.seed,
+		Servers: s.opts.servers, Kills: append([]kill{}, s.kills...), DeadLetters: []letter{}, Seed: s.opts.seed,
 		AckWait: seconds(ackWait), LeaseTTL: seconds(leaseTTL), Working: seconds(time.Since(working)),
 	}
 	if err := s.repair(ctx, r); err != nil {

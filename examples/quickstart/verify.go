@@ -47,7 +47,8 @@ func readFigures(ctx context.Context, facts *pgxpool.Pool) (figures, error) {
 
 // faults says what is wrong with a run: broken promises, figures that do not add
 // up, and a run that put nothing to the test and is therefore void.
-func (f figures) faults(wantedKills, kills int, replay bool) (faults []string) {
+func (f figures) faults(wantedKills, kills int, replay bool) []string {
+	faults := []string{} // not nil: JSON shows an empty list
 	say := func(wrong bool, format string, args ...any) {
 		if wrong {
 			faults = append(faults, fmt.Sprintf(format, args...))
