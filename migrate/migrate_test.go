@@ -264,6 +264,7 @@ func (b *testBundle) as(t *testing.T, grants ...string) *pgxpool.Pool {
 	// Roles belong to the server, not to the database: the name must be unique.
 	role := "dvmsg_role_" + b.strings(t, "select substr(md5(random()::text), 1, 12)")[0]
 	b.exec(t, "create role "+role)
+	b.exec(t, "grant "+role+" to current_user") // a role that is no superuser needs it
 	t.Cleanup(func() {
 		for _, sql := range []string{"reassign owned by " + role + " to current_user", "drop owned by " + role, "drop role " + role} {
 			_, err := b.pool.Exec(context.Background(), sql)

@@ -97,6 +97,9 @@ func TestStreamsMayDeclareMoreThanTheDiskHolds(t *testing.T) {
 
 func TestClusterReplicatesAndMovesLeaders(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("skipped by -short: the test needs a NATS cluster")
+	}
 	c, err := natsserver.StartCluster(t.Context(), t.TempDir(), natsserver.ClusterOptions{})
 	require.NoError(t, err)
 	t.Cleanup(c.Stop)
@@ -123,4 +126,22 @@ func TestClusterReplicatesAndMovesLeaders(t *testing.T) {
 	}, 20*time.Second, 10*time.Millisecond)
 	require.NoError(t, node.Restart(t.Context()))
 	require.NoError(t, c.Ready(t.Context()))
+}
+
+func BenchmarkStart(b *testing.B) {
+	for name, options := range map[string]natsserver.Options{"in process": {}, "tcp": {TCP: true}} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				start(b, options).Stop()
+			}
+		})
+	}
+}
+
+func BenchmarkStartCluster(b *testing.B) {
+	for b.Loop() {
+		c, err := natsserver.StartCluster(b.Context(), b.TempDir(), natsserver.ClusterOptions{})
+		require.NoError(b, err)
+		c.Stop()
+	}
 }

@@ -1,6 +1,7 @@
 package pgserver_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -30,11 +31,15 @@ func TestConcurrentStartsShareTheCache(t *testing.T) {
 	emptyCache(t)
 	old, young := unfinishedCopies(t)
 	var group sync.WaitGroup
-	servers := make([]*pgserver.Server, 3)
+	servers, errs := make([]*pgserver.Server, 3), make([]error, 3)
 	for i := range servers {
-		group.Go(func() { servers[i] = cached(t) })
+		group.Go(func() { servers[i], errs[i] = pgserver.Start(t.Context(), pgserver.Options{CachedInit: true}) })
 	}
 	group.Wait()
+	require.NoError(t, errors.Join(errs...))
+	for _, s := range servers {
+		t.Cleanup(func() { require.NoError(t, s.Stop()) })
+	}
 	kept, err := servers[0].CacheDir()
 	require.NoError(t, err)
 	entries, err := os.ReadDir(filepath.Dir(kept))

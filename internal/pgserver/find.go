@@ -48,6 +48,15 @@ type Binaries struct {
 // usual places of Linux distributions and macOS. An installation whose
 // binaries cannot be run is passed over.
 func Find(ctx context.Context) (Binaries, error) {
+	found, err := find(ctx)
+	if ctx.Err() != nil {
+		// Nothing that failed meanwhile says anything about the machine.
+		return Binaries{}, fmt.Errorf("pgserver: find server: %w", context.Cause(ctx))
+	}
+	return found, err
+}
+
+func find(ctx context.Context) (Binaries, error) {
 	if dir := os.Getenv(EnvBin); dir != "" {
 		found, err := inspect(ctx, dir)
 		if err != nil {

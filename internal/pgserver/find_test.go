@@ -24,14 +24,20 @@ func install(tb testing.TB, root, version string) (dir string) {
 	return dir
 }
 
-// Tests of the environment cannot be parallel.
+// search makes Find look at these patterns alone. It sets the environment, so the
+// test cannot be parallel.
+func search(t *testing.T, patterns ...string) {
+	t.Helper()
+	t.Setenv(pgserver.EnvBin, "")
+	t.Setenv(pgserver.EnvSearch, strings.Join(patterns, ":"))
+}
 
 func TestFindTakesTheNewestVersion(t *testing.T) {
 	root := t.TempDir()
 	for _, version := range []string{"9.6.24", "13.4", "14.1", "100.2", "18.0"} {
 		install(t, root, version)
 	}
-	t.Setenv(pgserver.EnvSearch, filepath.Join(root, "1[0-9].*", "bin")+":"+filepath.Join(root, "9*", "bin"))
+	search(t, filepath.Join(root, "1[0-9].*", "bin"), filepath.Join(root, "9*", "bin"))
 	found, err := pgserver.Find(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 18, found.Major)
@@ -46,7 +52,7 @@ func TestFindPassesOverWhatCannotBeUsed(t *testing.T) {
 	broken := install(t, root, "17.1")
 	require.NoError(t, os.WriteFile(filepath.Join(broken, "postgres"), []byte("#!/bin/sh\nexit 1\n"), 0o755))
 	require.NoError(t, os.Remove(filepath.Join(install(t, root, "18.1"), "initdb")))
-	t.Setenv(pgserver.EnvSearch, filepath.Join(root, "*", "bin"))
+	search(t, filepath.Join(root, "*", "bin"))
 	found, err := pgserver.Find(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, good, found.Dir)
@@ -55,7 +61,7 @@ func TestFindPassesOverWhatCannotBeUsed(t *testing.T) {
 func TestMissingServerIsOneLineThatSaysWhatToRun(t *testing.T) {
 	root := t.TempDir()
 	install(t, root, "13.4")
-	t.Setenv(pgserver.EnvSearch, filepath.Join(root, "*", "bin"))
+	search(t, filepath.Join(root, "*", "bin"))
 	_, err := pgserver.Start(t.Context(), pgserver.Options{})
 	require.ErrorIs(t, err, pgserver.ErrNotInstalled)
 	require.ErrorContains(t, err, "install")
@@ -67,7 +73,7 @@ func TestNamedDirectoryEndsTheSearch(t *testing.T) {
 	root := t.TempDir()
 	old := install(t, root, "14.1")
 	install(t, root, "17.1")
-	t.Setenv(pgserver.EnvSearch, filepath.Join(root, "*", "bin"))
+	search(t, filepath.Join(root, "*", "bin"))
 	t.Setenv(pgserver.EnvBin, old)
 	found, err := pgserver.Find(t.Context())
 	require.NoError(t, err)

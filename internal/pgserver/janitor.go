@@ -14,7 +14,8 @@ import (
 //   - Signals are ignored: an interrupt on the terminal must not stop it before
 //     it has cleaned up.
 //   - SIGQUIT is PostgreSQL's immediate shutdown; SIGCONT because a test may have
-//     frozen the server; SIGKILL where that did not help within about 10 s.
+//     frozen the server; SIGKILL where that did not help within about 10 s. A
+//     zombie has ended: in many containers process 1 never reaps what it inherits.
 //   - A killed server leaves a System V segment behind, the interlock of its
 //     data directory; line 7 of postmaster.pid names it.
 //   - The second rm is for files that a dying process wrote during the first.
@@ -26,7 +27,7 @@ if [ "$pid" != 0 ]; then
 	kill -QUIT "$pid"
 	kill -CONT "$pid"
 	tries=0
-	while kill -0 "$pid" && [ "$tries" -lt 500 ]; do
+	while kill -0 "$pid" && ! grep -q ') Z ' "/proc/$pid/stat" && [ "$tries" -lt 500 ]; do
 		sleep 0.02
 		tries=$((tries + 1))
 	done
