@@ -17,8 +17,8 @@ import (
 
 // Defaults of Config.
 const (
-	DefaultTimeout    = 5 * time.Second
-	DefaultClaimLease = time.Minute
+	DefaultTimeout    = 5 * time.Second // of Config.Timeout
+	DefaultClaimLease = time.Minute     // of Config.ClaimLease
 )
 
 // Config says how patient a Queue is. The zero value is right for production.

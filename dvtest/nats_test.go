@@ -32,7 +32,7 @@ func requireMessages(t *testing.T, conn *natsconn.Conn, n uint64) {
 		defer cancel()
 		stream, err := conn.JetStream().Stream(ctx, "S")
 		require.NoError(c, err)
-		assert.Equal(c, n, stream.CachedInfo().State.Msgs)
+		require.Equal(c, n, stream.CachedInfo().State.Msgs)
 	}, eventually, time.Millisecond)
 }
 

@@ -127,7 +127,7 @@ func TestWaitingForAnotherUpIsBoundedByTheContextAlone(t *testing.T) {
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		waiting := b.strings(t, `select pid::text from pg_stat_activity where datname = current_database()
 			and wait_event_type = 'Lock' and clock_timestamp() - query_start > interval '50 ms'`)
-		assert.Len(c, waiting, 2)
+		require.Len(c, waiting, 2)
 	}, eventually, time.Millisecond)
 	cancel()
 	require.ErrorIs(t, <-given, context.Canceled)

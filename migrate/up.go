@@ -37,8 +37,9 @@ func (p plan) up(ctx context.Context, pool *pgxpool.Pool) error {
 	return err
 }
 
-// transaction overrides what a role may have as its default. A repeatable read
-// would look at the history as it was before the lock was waited for.
+// transaction is constant. It overrides what a role may have as its default: a
+// repeatable read would look at the history as it was before the lock was waited
+// for.
 var transaction = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
 
 // step applies the next migration, if one is missing, in a transaction of its
