@@ -11,6 +11,8 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -225,14 +227,13 @@ func expireLease(t *testing.T, b bundle) {
 	require.NoError(t, err)
 }
 
-// PostgreSQL gives the ids of rolled-back transactions out again after a kill,
-// when nothing flushed them. A relay that kept the snapshot of an idle poll
-// would take the next event for seen.
-func TestDatabaseKilledAfterRollbacksAndAnIdlePollStillPublishes(t *testing.T) {
-	t.Parallel()
+// crashable is a database that a test may kill. Nothing but a commit flushes
+// its log, so that a kill forgets the transactions that were rolled back, and
+// gives their ids to new ones.
+func crashable(t *testing.T) (*pgserver.Server, bundle) {
+	t.Helper()
 	server, err := pgserver.Start(t.Context(), pgserver.Options{
 		Durable: true, CachedInit: true,
-		// Nothing but a commit flushes the log.
 		Settings: map[string]string{"wal_writer_delay": "10s", "wal_level": "minimal", "max_wal_senders": "0"},
 	})
 	require.NoError(t, err)
@@ -241,9 +242,33 @@ func TestDatabaseKilledAfterRollbacksAndAnIdlePollStillPublishes(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	require.NoError(t, migrate.Up(t.Context(), pool, migrate.Config{}))
-
 	b := bundle{pool: pool, js: dvtest.NATS(t).JetStream(), out: newOutbox(t)}
 	createStreams(t, b.js)
+	return server, b
+}
+
+// crash kills the database and waits until it is back.
+func crash(t *testing.T, server *pgserver.Server, b bundle) {
+	t.Helper()
+	require.NoError(t, server.Kill9())
+	require.NoError(t, server.Restart(t.Context()))
+	require.Eventually(t, func() bool { return b.pool.Ping(t.Context()) == nil }, 20*time.Second, 10*time.Millisecond)
+}
+
+// requireReused makes sure that the newest event has a transaction id that was
+// given out before the crash: otherwise the test proves nothing.
+func requireReused(t *testing.T, b bundle, rolledBack uint64) {
+	t.Helper()
+	var id uint64
+	require.NoError(t, b.pool.QueryRow(t.Context(), "select xid::text::bigint from messaging.outbox_events order by seq desc limit 1").Scan(&id))
+	require.LessOrEqual(t, id, rolledBack, "no transaction id was given out twice: the test proves nothing")
+}
+
+// A relay that kept the snapshot of an idle poll would take the first event
+// after the crash for seen.
+func TestDatabaseKilledAfterRollbacksAndAnIdlePollStillPublishes(t *testing.T) {
+	t.Parallel()
+	server, b := crashable(t)
 	r := b.newRelay(t, outbox.RelayConfig{PollInterval: time.Millisecond})
 	polls := make(chan struct{})
 	r.OnPolled(func() {
@@ -256,21 +281,70 @@ func TestDatabaseKilledAfterRollbacksAndAnIdlePollStillPublishes(t *testing.T) {
 	b.enqueue(t, "a", 1)
 	b.requireStored(t, "DV_MASKIN_EVT", 1)
 	require.Eventually(t, func() bool { return unpublished(t, b) == 0 }, 10*time.Second, time.Millisecond)
+	requireAsleep(t, b, true) // its mark is the last thing it writes
 
-	rolledBack := b.rollBackMany(t, 100)
-	<-polls // two polls, of which the second began after the rollbacks
+	rolledBack := b.rollBackMany(t, 300)
+	<-polls // of three polls the last two began after the rollbacks
 	<-polls
 	<-polls
-	require.NoError(t, server.Kill9())
-	require.NoError(t, server.Restart(t.Context()))
-	require.Eventually(t, func() bool { return pool.Ping(t.Context()) == nil }, 20*time.Second, 10*time.Millisecond)
-
+	crash(t, server, b)
 	b.enqueue(t, "a", 2)
-	var reused uint64
-	require.NoError(t, pool.QueryRow(t.Context(), "select xid::text::bigint from messaging.outbox_events order by seq desc limit 1").Scan(&reused))
-	require.LessOrEqual(t, reused, rolledBack, "no transaction id was given out twice: the test proves nothing")
+	requireReused(t, b, rolledBack)
 	b.requireStored(t, "DV_MASKIN_EVT", 2)
 	requireCounted(t, published(t, b.js, "DV_MASKIN_EVT"), map[string]int{"a": 2})
+}
+
+// The same, with the snapshot in the hands of a relay that is busy: the polled
+// snapshot becomes the base after its page is published, or the walk begins.
+// The lease outlives the crash, so nothing but the emptied table of living
+// terms tells the relay that its snapshot is void.
+func TestDatabaseKilledWhileAPageIsInFlightStillPublishes(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		cfg    outbox.RelayConfig
+		events int
+		walk   bool
+	}{
+		"before the base moves":  {outbox.RelayConfig{}, 1, false},
+		"before the walk begins": {outbox.RelayConfig{PageRows: 2}, 5, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, b := crashable(t)
+			c.cfg.PollInterval, c.cfg.LeaseTTL = time.Millisecond, 30*time.Second
+			r := b.newRelay(t, c.cfg)
+			first, look := make(chan struct{}), make(chan struct{})
+			caught, resume := make(chan struct{}), make(chan struct{})
+			still := sync.OnceFunc(func() { close(caught); <-resume })
+			var polls atomic.Int64
+			r.OnPolled(func() {
+				switch n := polls.Add(1); {
+				case n == 1: // saw nothing; the events come now
+					close(first)
+					<-look
+				case n == 2 && c.walk:
+					still()
+				}
+			})
+			r.OnPublished(func(string, int) {
+				if !c.walk {
+					still()
+				}
+			})
+			run(t, r)
+			<-first
+			b.enqueue(t, "a", numbers(1, c.events)...)
+			rolledBack := b.rollBackMany(t, 300)
+			close(look)
+			<-caught
+			crash(t, server, b)
+			b.enqueue(t, "a", c.events+1)
+			requireReused(t, b, rolledBack)
+			close(resume)
+			b.requireStored(t, "DV_MASKIN_EVT", uint64(c.events+1))
+			requireCounted(t, published(t, b.js, "DV_MASKIN_EVT"), map[string]int{"a": c.events + 1})
+		})
+	}
 }
 
 // rollBackMany returns the highest transaction id that came to nothing.

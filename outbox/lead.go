@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // adoptEvery is how often rows of streams without a cursor are looked for.
@@ -110,9 +112,13 @@ func (d *dispatcher) run(stop, work context.Context) error {
 	return err
 }
 
-// prepare makes sure that every declared stream has a cursor, and that the
-// cursors belong to this cluster.
+// prepare makes sure that every declared stream has a cursor, that the cursors
+// belong to this cluster and that they can be moved. Nothing is published
+// before: a relay that cannot record what it did would do it again and again.
 func (d *dispatcher) prepare(ctx context.Context) error {
+	if _, err := d.pool.Exec(ctx, d.sql.alive, d.lease.term); err != nil {
+		return fmt.Errorf("declare the term: %w", explain(err))
+	}
 	if err := d.checkCluster(ctx); err != nil {
 		return err
 	}
@@ -124,7 +130,10 @@ func (d *dispatcher) prepare(ctx context.Context) error {
 		return fmt.Errorf("declare the cursors: %w", explain(err))
 	}
 	// Whoever led before may have gone to sleep for good.
-	return errors.Join(d.mark(ctx, false), d.adopt(ctx))
+	if err := errors.Join(d.mark(ctx, false), d.adopt(ctx)); err != nil {
+		return err
+	}
+	return d.checkCursors(ctx)
 }
 
 // adopt gives a cursor to every stream that has rows and none yet, as a writer
@@ -177,6 +186,25 @@ func (d *dispatcher) checkCluster(ctx context.Context) error {
 	}
 	if slices.ContainsFunc(stored, func(id int64) bool { return id != here }) {
 		return fmt.Errorf("%w: stored %v, this one is %d", ErrForeignCluster, stored, here)
+	}
+	return nil
+}
+
+// checkCursors proves that the cursors can be moved and that what they rest on
+// holds: see the statement.
+func (d *dispatcher) checkCursors(ctx context.Context) error {
+	var cache int64
+	var foreign bool
+	err := d.pool.QueryRow(ctx, d.sql.check, d.lease.holder, d.lease.term).Scan(&cache, &foreign)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return errLeaseLost
+	case err != nil:
+		return fmt.Errorf("check the cursors: %w", explain(err))
+	case foreign:
+		return fmt.Errorf("%w: rows carry transaction ids that this cluster has not given out yet", ErrForeignCluster)
+	case cache != 1:
+		return fmt.Errorf("%w: it is %d", ErrSequenceCache, cache)
 	}
 	return nil
 }

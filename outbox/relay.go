@@ -143,7 +143,8 @@ func (r *Relay) Run(ctx context.Context) error {
 
 // hopeless tells the faults that no waiting repairs.
 func hopeless(err error) bool {
-	return errors.Is(err, ErrNotMigrated) || errors.Is(err, ErrForeignCluster) || errors.Is(err, nats.ErrConnectionClosed)
+	return errors.Is(err, ErrNotMigrated) || errors.Is(err, ErrForeignCluster) || errors.Is(err, ErrSequenceCache) ||
+		errors.Is(err, nats.ErrConnectionClosed)
 }
 
 // sleep waits for d or the end of ctx.

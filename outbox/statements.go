@@ -5,7 +5,7 @@ import "strings"
 // statements are the relay's SQL with the quoted schema in place.
 type statements struct {
 	acquire, renew, release                    string
-	cluster, declare, adopt                    string
+	cluster, alive, check, declare, adopt      string
 	poll, page, mark                           string
 	commitBase, beginWalk, commitPage, endWalk string
 }
@@ -17,9 +17,13 @@ const (
 	// it is written in: nextval logs ahead before it hands a number out.
 	lastSeq = `(select case when is_called then last_value else 0 end from {{schema}}.outbox_events_seq_seq)`
 
-	// fence admits the holder of the term and makes a take-over wait for this
-	// write, or this write for the take-over.
-	fence = `with lease as (select from {{schema}}.outbox_lease where holder = $1 and term = $2 for share)`
+	// fence admits the holder of the term, and makes a take-over wait for this
+	// write, or this write for the take-over. It does not admit a term that began
+	// before a crash of the database: a snapshot it holds may take new rows for
+	// seen.
+	fence = `with lease as (
+  select from {{schema}}.outbox_lease where holder = $1 and term = $2
+     and exists (select from {{schema}}.outbox_alive a where a.term = $2) for share)`
 
 	// durable makes the commit of a cursor synchronous whatever the role's
 	// default is: only a durably committed snapshot may be a base.
@@ -59,6 +63,27 @@ update {{schema}}.outbox_lease set expires_at = clock_timestamp()
 		cluster: in(`
 select (select system_identifier from pg_control_system()),
        array(select distinct system_identifier from {{schema}}.outbox_state where system_identifier is not null)`),
+
+		// Every term declares itself alive once, before its first poll.
+		alive: in(`
+with before as (delete from {{schema}}.outbox_alive where term <> $1)
+insert into {{schema}}.outbox_alive (term) values ($1) on conflict do nothing`),
+
+		// Proves, before anything is published, that the cursors can be moved,
+		// and mends the floors after a sequence was set back (as TRUNCATE …
+		// RESTART IDENTITY does). It returns the sequence's cache: numbers handed
+		// out in blocks would not follow the order of the transaction ids.
+		check: in(fence + `, mended as (
+  update {{schema}}.outbox_state s
+     set floor = case when ` + lastSeq + ` < greatest(s.floor, s.next_floor) then 0 else s.floor end,
+         next_floor = case when ` + lastSeq + ` < greatest(s.floor, s.next_floor) then 0 else s.next_floor end
+    from lease
+)
+select q.seqcache,
+       exists (select from {{schema}}.outbox_state s cross join lateral (
+         select from {{schema}}.outbox_events e
+          where e.stream = s.stream and e.xid >= pg_snapshot_xmax(pg_current_snapshot()) limit 1) foreign_row)
+  from lease, pg_sequence q where q.seqrelid = '{{schema}}.outbox_events_seq_seq'::regclass`),
 
 		// A cursor starts with the empty base, never with the current snapshot:
 		// rows may be there already.
@@ -134,7 +159,7 @@ update {{schema}}.outbox_state s
 ` + durable),
 		beginWalk: in(fence + `
 update {{schema}}.outbox_state s
-   set target = $4::pg_snapshot, position = 0, ceiling = ` + lastSeq + `, updated_at = clock_timestamp()
+   set target = pg_current_snapshot(), position = 0, ceiling = ` + lastSeq + `, updated_at = clock_timestamp()
   from lease where s.stream = $3 and s.target is null
 ` + durable),
 		commitPage: in(fence + `

@@ -22,9 +22,9 @@ func (d *dispatcher) serve(stop, work context.Context, l *lane, news *delta) err
 		return d.move(work, d.lease, d.sql.commitBase, l.name, news.snapshot, acked.sequence, acked.id)
 	}
 	if !news.walking {
-		// Base, target and floors are committed before the first row of the
+		// Base, target and bounds are committed before the first row of the
 		// walk is read: a crash of the database must find the same pair.
-		if err := d.move(work, d.lease, d.sql.beginWalk, l.name, news.snapshot); err != nil {
+		if err := d.move(work, d.lease, d.sql.beginWalk, l.name); err != nil {
 			return err
 		}
 	}

@@ -87,3 +87,13 @@ create table {{schema}}.outbox_sleep (
 	constraint outbox_sleep_singleton check (singleton)
 );
 insert into {{schema}}.outbox_sleep (asleep) values (false);
+
+-- The term that has been leading since the database last came up from a crash.
+-- Unlogged on purpose: PostgreSQL empties it when it recovers, and on a standby.
+-- A cursor may move only while its term is here, because a snapshot taken before
+-- a crash says nothing afterwards: ids of transactions that were rolled back
+-- unflushed are given out again.
+create unlogged table {{schema}}.outbox_alive (
+	term bigint not null,
+	constraint outbox_alive_pkey primary key (term)
+);
