@@ -117,6 +117,9 @@ func (c Config) declarationFaults() []error {
 	if c.Consumer.Stream.Name == "" {
 		faults = append(faults, errors.New("consumer: Config.Consumer.Stream: is not declared; take it from topology.Events or topology.Commands"))
 	}
+	if class := c.Consumer.Stream.Class; class == topology.ClassDeadLetters || class == topology.ClassDeadLetterOps {
+		faults = append(faults, fmt.Errorf("consumer: Config.Consumer.Stream: %.80s holds dead letters, and there is no dead letter of a dead letter; read them with package dlq", c.Consumer.Stream.Name))
+	}
 	return faults
 }
 

@@ -60,6 +60,13 @@ func TestEachBoundRefusesItsNeighbour(t *testing.T) {
 			func(c *consumer.Config) { c.HandlerTimeout = 24 * time.Hour }, func(c *consumer.Config) { c.HandlerTimeout = 25 * time.Hour }},
 		"drain without end": {
 			func(c *consumer.Config) { c.DrainTimeout = 10 * time.Minute }, func(c *consumer.Config) { c.DrainTimeout = 11 * time.Minute }},
+		"dead letters": {
+			func(c *consumer.Config) {
+				c.Consumer.Stream = topology.TaskEvents(subject.Plattform, topology.Limits{})
+			},
+			func(c *consumer.Config) {
+				c.Consumer.Stream = topology.DeadLetters(subject.Plattform, topology.Limits{})
+			}},
 		"durable of nobody": {
 			func(c *consumer.Config) { c.Consumer.Durable = "plattform__commands" }, func(c *consumer.Config) { c.Consumer.Durable = "nobody__commands" }},
 	} {

@@ -88,9 +88,8 @@ func TestShutdownDuringARefusalGivesTheMessageBack(t *testing.T) {
 
 // marks records in which order a message was buried.
 type marks struct {
-	mu     sync.Mutex
-	steps  []string
-	refuse bool
+	mu    sync.Mutex
+	steps []string
 }
 
 func (m *marks) add(step string) {

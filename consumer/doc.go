@@ -81,7 +81,10 @@
 // and is read by a second durable, <durable>__replay, that shares the worker
 // slots. Handlers see the original subject, and Delivery.LetterID. On success
 // the letter is resolved before the replay is acknowledged; a failed replay goes
-// through the same verdicts and becomes a letter with the same id again.
+// through the same verdicts and becomes a letter with the same id again. A message
+// on that subject that names no letter, or no subject that a letter can be
+// about, is no replay: it is terminated, logged and counted (Stats.Rejected),
+// and the letter it may have meant stays as it is.
 //
 // # Concurrency
 //

@@ -98,5 +98,23 @@ func (p Pull) Run(ctx context.Context) { p.run(ctx) }
 // Ready is ready.
 func (p Pull) Ready() error { return p.ready() }
 
+// Disconnected and Reconnected are what the connection reports.
+func (p Pull) Disconnected() { p.disconnected() }
+func (p Pull) Reconnected()  { p.reconnected() }
+
 // SetGrace shortens what a cancelled handler gets to return.
 func (c *Consumer) SetGrace(d time.Duration) { c.grace = d }
+
+// Open decodes a message as a worker does, up to the handler, and returns the
+// class of the dead letter that it would become, "" for none, or "rejected".
+func (c *Consumer) Open(subject string, header nats.Header, data []byte, replay bool) string {
+	m := &message{raw: &nats.Msg{Subject: subject, Header: header, Data: data}, replay: replay, delivered: 1}
+	j, v := c.open(m)
+	switch {
+	case v.action == reject:
+		return "rejected"
+	case v.action == bury:
+		return string(c.failure(j, v).Class)
+	}
+	return ""
+}

@@ -313,11 +313,4 @@ func (c *tally) names() []string {
 	return append([]string(nil), c.order...)
 }
 
-// await returns the starts once there are n.
-func (c *tally) await(t *testing.T, n int) []string {
-	t.Helper()
-	require.Eventually(t, func() bool { return len(c.names()) >= n }, soon, tick)
-	return c.names()
-}
-
 var errBroken = errors.New("broken")

@@ -85,13 +85,14 @@ func TestNothingIsAskedWhileDisconnected(t *testing.T) {
 // without backoff would be a busy loop.
 func TestMissingDurableIsAskedForWithBackoff(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	r := b.run(t, b.config(), handle(ignore))
+	b, log := setup(t), &book{}
+	r := b.run(t, b.config(log.config()), handle(ignore))
 	require.NoError(t, b.js.DeleteConsumer(t.Context(), b.declared.Stream.Name, b.declared.Durable))
 	require.Eventually(t, func() bool { return r.Ready() != nil }, soon, tick)
 	before := r.Stats().Requests
 	<-time.After(time.Second)
 	require.LessOrEqual(t, r.Stats().Requests-before, uint64(6)) // after 100, 200, 400, 800 ms
+	require.LessOrEqual(t, len(log.lines("no messages can be fetched")), 2, "deleted, and then missing")
 }
 
 func TestStartWaitsForTheBroker(t *testing.T) {
@@ -131,6 +132,38 @@ func TestRequestsThatEndAtOnceAreNotRepeatedInALoop(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A request that was open when the connection broke is dead, and the server does
+// not say so. It is given up at once, not when its silence is noticed.
+func TestReconnectAsksAgainAtOnce(t *testing.T) {
+	t.Parallel()
+	cfg := validConfig()
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	c, err := consumer.New(dvtest.NATS(t).JetStream(), &graves{}, cfg, handle(ignore))
+	require.NoError(t, err)
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		p := consumer.NewPull(c, func(ctx context.Context, _ int) error {
+			asked++
+			<-ctx.Done()
+			return context.Cause(ctx)
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go p.Run(ctx)
+		synctest.Wait()
+		<-time.After(time.Second) // past the look-up's delay
+		synctest.Wait()
+		require.Equal(t, 1, asked)
+		begun := time.Now()
+		p.Disconnected()
+		p.Reconnected()
+		synctest.Wait()
+		require.Equal(t, 2, asked)
+		require.Equal(t, begun, time.Now(), "at once")
+		require.NoError(t, p.Ready())
+	})
 }
 
 func TestStatusesOfTheServer(t *testing.T) {

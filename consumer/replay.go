@@ -22,9 +22,11 @@ func (j *job) readReplay(s subject.Service) error {
 	if _, err := subject.DLQMark(s, letter); err != nil {
 		return fmt.Errorf("consumer: replay header %s: %w", envelope.HeaderLetterID, err)
 	}
+	// It must be a subject that a letter can be about: a replay that fails
+	// becomes one, and could otherwise be neither handled nor buried.
 	original := h.Get(envelope.HeaderOriginalSubject)
-	if original == "" {
-		return fmt.Errorf("consumer: replay header %s: is missing", envelope.HeaderOriginalSubject)
+	if _, err := subject.DLQ(s, original); err != nil {
+		return fmt.Errorf("consumer: replay header %s: %w", envelope.HeaderOriginalSubject, err)
 	}
 	// A letter whose original could not be located has no sequence; it is told
 	// apart by its id.

@@ -130,15 +130,23 @@ func TestMalformedReplayIsRejected(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	r := b.run(t, b.config(), handle(func(context.Context, received) error { return errors.New("must not run") }))
-	for _, header := range []string{"Dv-Letter-Id", "Dv-Original-Subject"} {
+	for header, value := range map[string]string{
+		"Dv-Letter-Id":        "",
+		"Dv-Original-Subject": "",
+		"dv-letter-id":        "ignored: the right one is there",
+	} {
 		m := replay(message(t, "a"))
-		m.Header.Del(header)
+		m.Header.Set(header, value)
 		m.Header.Del("Nats-Msg-Id")
 		b.send(t, m)
 	}
-	require.Eventually(t, func() bool { return r.Stats().Rejected == 2 }, soon, tick)
+	looping := replay(message(t, "a")) // could be neither handled nor buried
+	looping.Header.Set("Dv-Original-Subject", looping.Subject)
+	looping.Header.Del("Nats-Msg-Id")
+	b.send(t, looping)
+	require.Eventually(t, func() bool { return r.Stats().Rejected == 3 }, soon, tick)
 	b.replaysSettled(t)
-	require.Empty(t, b.graves.all())
+	require.Equal(t, envelope.ClassSecurity, b.graves.await(t, 1)[0].Class, "of the doubled header")
 	require.NoError(t, r.Ready())
 }
 

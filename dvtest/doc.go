@@ -1,15 +1,61 @@
 // Package dvtest gives the tests of a service real parts: a NATS server with
 // JetStream, a cluster of three, and PostgreSQL databases with the library's
-// tables. They start in milliseconds, belong to one test and end with it.
+// tables, which start in milliseconds, belong to one test and end with it; and the
+// assertions that its tests need: what was enqueued, handled, dead-lettered, and
+// what a handler does with a message.
 //
 // # Usage
 //
-//	func TestProvisioning(t *testing.T) {
+// The tests of two services: maskin provisions servers and says so in an event,
+// plattform registers each as a node. What a producer enqueues is seen in its own
+// database, and a handler runs on one message, both without a broker and in
+// milliseconds; the last test goes the whole way.
+//
+//	func TestProvisionAnnouncesTheServer(t *testing.T) {
 //		t.Parallel()
-//		conn := dvtest.NATS(t)     // a broker of its own
-//		pool := dvtest.Postgres(t) // a database of its own, migrated
-//		…
+//		pool := newPool(t) // dvtest.Postgres(t) and the service's own tables
+//
+//		require.NoError(t, Provision(request(t), pool, "server-1", "db1.oslo.example"))
+//		got := dvtest.RequireEnqueued(t, pool, ServerProvisioned, dvtest.ForResource("server-1"))
+//		require.Equal(t, "db1.oslo.example", got.Data.Hostname)
+//
+//		require.Error(t, Provision(request(t), pool, "server-1", "again")) // the id is taken
+//		dvtest.RequireEnqueued(t, pool, ServerProvisioned)                 // still exactly one
 //	}
+//
+//	func TestServerIsRegisteredOnce(t *testing.T) {
+//		t.Parallel()
+//		pool := newPool(t)
+//		route := RegisterNode(t, pool) // inbox.On(in, ServerProvisioned, …)
+//
+//		m := dvtest.DeliverTwice(t, route, ServerProvisioned.New("server-1", ServerProvisionedV1{Hostname: "db1"}))
+//		require.Equal(t, 1, count(t, pool, "node"))
+//		dvtest.RequireEnqueued(t, pool, NodeRegistered, dvtest.CausedBy(m.Envelope.ID))
+//
+//		err := dvtest.Deliver(t, route, ServerProvisioned.New("server-2", ServerProvisionedV1{}))
+//		require.True(t, envelope.IsPermanent(err), "no retry gives it a hostname: %v", err)
+//	}
+//
+//	func TestFromTransactionToEffectOrDeadLetter(t *testing.T) {
+//		t.Parallel()
+//		conn, pool := dvtest.NATS(t), newPool(t)
+//		Serve(t, pool, conn.JetStream()) // relay and consumer, until the test ends
+//
+//		require.NoError(t, Provision(request(t), pool, "server-1", "db1"))
+//		sent := dvtest.RequireEnqueued(t, pool, ServerProvisioned)
+//		dvtest.RequireHandledOnce(t, pool, "node_registry", subject.Maskin, sent.Envelope.ID)
+//
+//		require.NoError(t, Provision(request(t), pool, "server-2", ""))
+//		letter := dvtest.RequireDeadLettered(t, conn, subject.Plattform, dlq.Filter{Type: ServerProvisioned.Name()})
+//		require.Equal(t, "server server-2 has no hostname", letter.Error)
+//	}
+//
+// [RequireEnqueued] and [RequireNotEnqueued] look once, through a pool or through
+// the test's own transaction; [RequireHandledOnce] and [RequireDeadLettered] wait
+// for what happens in the background, 10 seconds at most unless [Within] says
+// otherwise. [RequireHeaders] and [RequireHeadersOf] are for those who publish or
+// read headers themselves. [Deliver] returns the handler's verdict, and
+// [DeliverTwice] shows that a repeat does no harm.
 //
 // # Guarantees
 //
@@ -24,10 +70,14 @@
 // only skip is "go test -short": it leaves out what needs PostgreSQL or a
 // cluster.
 //
+// A failed assertion says what is there instead, and how it differs: types,
+// resources and ids, never the data of a message.
+//
 // # Concurrency
 //
-// All functions may be called from parallel tests, also for the same test. The
-// results may be used by any number of goroutines.
+// All functions may be called by parallel tests, each from the goroutine that
+// runs the test, because they may fail or skip it. The results may be used by any
+// number of goroutines.
 //
 // # Configuration
 //

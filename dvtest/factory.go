@@ -86,8 +86,9 @@ func (f *factory) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Other migrations need another template, also with two checkouts at once.
-	sum := sha256.Sum256([]byte(script))
+	// Other migrations need another template, also with two checkouts at once,
+	// and so does another role, which would not own the tables in this one.
+	sum := sha256.Sum256([]byte(f.config.ConnConfig.User + "\x00" + script))
 	f.template = templatePrefix + hex.EncodeToString(sum[:6])
 	return f.maintain(ctx, func(conn *pgx.Conn) error {
 		// One test binary at a time; the lock goes with the connection.
@@ -124,9 +125,11 @@ func (f *factory) makeTemplate(ctx context.Context, conn *pgx.Conn) error {
 	return exec(ctx, conn, "alter database "+f.template+" with is_template true allow_connections false")
 }
 
-// dropLeftovers removes test databases whose name says that they are old.
+// dropLeftovers removes the test databases of this role whose name says that they
+// are old.
 func dropLeftovers(ctx context.Context, conn *pgx.Conn) error {
-	rows, err := conn.Query(ctx, `select datname from pg_database where starts_with(datname, $1)`, testPrefix)
+	rows, err := conn.Query(ctx, `select datname from pg_database
+		where starts_with(datname, $1) and datdba = current_user::regrole`, testPrefix)
 	if err != nil {
 		return err
 	}
