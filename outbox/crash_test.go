@@ -29,6 +29,8 @@ import (
 	"codeberg.org/dataverket/messaging/migrate"
 	"codeberg.org/dataverket/messaging/natsconn"
 	"codeberg.org/dataverket/messaging/outbox"
+	"codeberg.org/dataverket/messaging/subject"
+	"codeberg.org/dataverket/messaging/topology"
 )
 
 // Environment of a child process that is a relay and nothing else.
@@ -247,6 +249,13 @@ func crashable(t *testing.T) (*pgserver.Server, bundle) {
 	return server, b
 }
 
+func oneStream(t *testing.T) *outbox.Outbox {
+	t.Helper()
+	out, err := outbox.New(topology.Set{Service: subject.Maskin, Streams: []topology.Stream{maskinEvents}}, outbox.Config{})
+	require.NoError(t, err)
+	return out
+}
+
 // crash kills the database and waits until it is back.
 func crash(t *testing.T, server *pgserver.Server, b bundle) {
 	t.Helper()
@@ -311,6 +320,7 @@ func TestDatabaseKilledWhileAPageIsInFlightStillPublishes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server, b := crashable(t)
+			b.out = oneStream(t) // a second stream's poll would notice the crash
 			c.cfg.PollInterval, c.cfg.LeaseTTL = time.Millisecond, 30*time.Second
 			r := b.newRelay(t, c.cfg)
 			first, look := make(chan struct{}), make(chan struct{})
