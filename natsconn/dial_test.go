@@ -39,13 +39,15 @@ func TestDialWaitsForAServerThatIsDown(t *testing.T) {
 		err  error
 	}
 	done := make(chan result, 1)
+	var attempts countingDialer
 	go func() {
 		conn, err := natsconn.Dial(t.Context(), natsconn.Config{
 			URL: "nats://ola:hemmelig@" + b.url()[len("nats://"):], Logger: book.logger(),
+			Options: []nats.Option{nats.SetCustomDialer(&attempts), nats.ReconnectWait(time.Millisecond), nats.ReconnectJitter(0, 0)},
 		})
 		done <- result{conn, err}
 	}()
-	require.Eventually(t, func() bool { return len(book.lines("waiting for the server")) == 1 }, eventually, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return attempts.Load() >= 20 }, eventually, time.Millisecond)
 	select {
 	case r := <-done:
 		require.Failf(t, "Dial returned before the server was up", "%v", r.err)
@@ -64,6 +66,14 @@ func TestDialWaitsForAServerThatIsDown(t *testing.T) {
 	require.Len(t, book.lines("nats: connected"), 1)
 	require.Empty(t, book.lines("hemmelig"), "no password in the log")
 	require.Empty(t, book.lines("ola"), "no user in the log")
+}
+
+// countingDialer counts attempts to connect.
+type countingDialer struct{ atomic.Int64 }
+
+func (d *countingDialer) Dial(network, address string) (net.Conn, error) {
+	d.Add(1)
+	return net.Dial(network, address)
 }
 
 func TestDialGivesUpWhenItsContextEnds(t *testing.T) {

@@ -44,6 +44,9 @@ func paceOptions(cfg Config) []nats.Option {
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(maxPings),
 		nats.Timeout(cfg.ConnectTimeout),
+		// A write to a peer that does not read any more blocks its caller; the
+		// default lets it for a minute.
+		nats.FlusherTimeout(publishTimeout),
 	}
 }
 

@@ -68,6 +68,14 @@ func readAck(m *nats.Msg, stream, domain string) (uint64, error) {
 	return a.Sequence, nil
 }
 
+// classifySend sorts the client's own refusals.
+func classifySend(err error) error {
+	if errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrBadSubject) || errors.Is(err, errHeaderColumn) {
+		return fmt.Errorf("%w: %w", errImpossible, err)
+	}
+	return fmt.Errorf("%w: %w", errRefused, err)
+}
+
 // classify sorts JetStream's error codes; see the server's errors.json. What
 // is not listed is refused for now: waiting never loses anything.
 func classify(code, errCode int) error {

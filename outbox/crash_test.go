@@ -278,7 +278,7 @@ func requireReused(t *testing.T, b bundle, rolledBack uint64) {
 func TestDatabaseKilledAfterRollbacksAndAnIdlePollStillPublishes(t *testing.T) {
 	t.Parallel()
 	server, b := crashable(t)
-	r := b.newRelay(t, outbox.RelayConfig{PollInterval: time.Millisecond})
+	r := b.newRelay(t, outbox.RelayConfig{PollInterval: time.Millisecond, LeaseTTL: time.Minute}) // a renewal would flush
 	polls := make(chan struct{})
 	r.OnPolled(func() {
 		select {
@@ -321,7 +321,7 @@ func TestDatabaseKilledWhileAPageIsInFlightStillPublishes(t *testing.T) {
 			t.Parallel()
 			server, b := crashable(t)
 			b.out = oneStream(t) // a second stream's poll would notice the crash
-			c.cfg.PollInterval, c.cfg.LeaseTTL = time.Millisecond, 30*time.Second
+			c.cfg.PollInterval, c.cfg.LeaseTTL = time.Millisecond, time.Minute
 			r := b.newRelay(t, c.cfg)
 			first, look := make(chan struct{}), make(chan struct{})
 			caught, resume := make(chan struct{}), make(chan struct{})

@@ -41,7 +41,10 @@ func (d *delta) idle() bool { return d.complete && !d.walking && len(d.rows) == 
 // transactions raise it without a flush, and after a crash of the database
 // their ids are given to new rows, which would then count as seen.
 func (r *Relay) poll(ctx context.Context, streams []string) ([]*delta, error) {
-	rows, err := r.pool.Query(ctx, r.sql.poll, streams, r.cfg.PageRows)
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.LeaseTTL)
+	defer cancel()
+	limit := r.pageRows()
+	rows, err := r.pool.Query(ctx, r.sql.poll, streams, limit)
 	if err != nil {
 		return nil, fmt.Errorf("look for new rows: %w", explain(err))
 	}
@@ -53,7 +56,7 @@ func (r *Relay) poll(ctx context.Context, streams []string) ([]*delta, error) {
 			found[stream] = d
 		}
 		d.snapshot, d.walking = snapshot, walking
-		r.addToDelta(d, e)
+		r.addToDelta(d, e, limit)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look for new rows: %w", explain(err))
@@ -68,7 +71,7 @@ func (r *Relay) poll(ctx context.Context, streams []string) ([]*delta, error) {
 
 // addToDelta keeps the rows of a delta while they fit a page. Past that they
 // are dropped, and the stream is walked in pages instead.
-func (r *Relay) addToDelta(d *delta, e *row) {
+func (r *Relay) addToDelta(d *delta, e *row, limit int) {
 	if e == nil || !d.complete {
 		return
 	}
@@ -76,7 +79,8 @@ func (r *Relay) addToDelta(d *delta, e *row) {
 	d.bytes += e.size()
 	// A branch that returned fewer rows than the limit was read to its end, so
 	// fewer rows than the limit in all means that every branch was.
-	if len(d.rows) >= r.cfg.PageRows || d.bytes > r.cfg.PageBytes {
+	if len(d.rows) >= limit || d.bytes > r.cfg.PageBytes {
+		r.sizeHint.Store(int64(d.bytes / len(d.rows)))
 		d.complete, d.rows = false, nil
 	}
 }
@@ -118,12 +122,15 @@ type page struct {
 // plan can be pinned: with the planner's freedom a page reads and sorts the
 // whole backlog, since without statistics it prefers a bitmap.
 func (r *Relay) readPage(ctx context.Context, stream string, after int64) (page, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.LeaseTTL)
+	defer cancel()
 	var p page
 	var batch pgx.Batch
+	limit := r.pageRows()
 	batch.Queue("begin read only")
 	batch.Queue(pinPlan)
-	batch.Queue(r.sql.page, stream, r.cfg.PageRows, after).Query(func(rows pgx.Rows) (err error) {
-		p, err = r.collectPage(rows)
+	batch.Queue(r.sql.page, stream, limit, after).Query(func(rows pgx.Rows) (err error) {
+		p, err = r.collectPage(rows, limit)
 		return err
 	})
 	batch.Queue("commit")
@@ -133,18 +140,29 @@ func (r *Relay) readPage(ctx context.Context, stream string, after int64) (page,
 	return p, nil
 }
 
-func (r *Relay) collectPage(rows pgx.Rows) (page, error) {
+// pageRows is how many rows of the size seen last fit a page: what does not fit
+// would be sent by the database only to be dropped here.
+func (r *Relay) pageRows() int {
+	size := max(r.sizeHint.Load(), 1)
+	return min(r.cfg.PageRows, max(2, r.cfg.PageBytes/int(size)))
+}
+
+func (r *Relay) collectPage(rows pgx.Rows, limit int) (page, error) {
 	p := page{last: true}
-	for bytes := 0; rows.Next(); {
+	bytes := 0
+	for rows.Next() {
 		var e row
 		if err := rows.Scan(&e.seq, &e.id, &e.subject, &e.key, &e.headers, &e.envelope); err != nil {
 			return page{}, err
 		}
 		p.rows = append(p.rows, e)
-		if bytes += e.size(); bytes > r.cfg.PageBytes || len(p.rows) == r.cfg.PageRows {
+		if bytes += e.size(); bytes > r.cfg.PageBytes || len(p.rows) == limit {
 			p.last = false
 			break
 		}
+	}
+	if len(p.rows) > 0 {
+		r.sizeHint.Store(int64(bytes / len(p.rows)))
 	}
 	rows.Close()
 	return p, rows.Err()
@@ -152,6 +170,8 @@ func (r *Relay) collectPage(rows pgx.Rows) (page, error) {
 
 // move writes the state row of a stream under the fence of the term.
 func (r *Relay) move(ctx context.Context, l *lease, sql, stream string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.LeaseTTL)
+	defer cancel()
 	tag, err := r.pool.Exec(ctx, sql, append([]any{l.holder, l.term, stream}, args...)...)
 	switch {
 	case err != nil:

@@ -17,5 +17,15 @@ var ErrForeignCluster = errors.New("the outbox belongs to another PostgreSQL clu
 // a backlog can be read in.
 var ErrSequenceCache = errors.New("the sequence of outbox_events must have a cache of 1; run ALTER TABLE … ALTER COLUMN seq SET CACHE 1")
 
+// ErrDrainTimeout says that a stop did not wait any longer for messages in
+// flight. Nothing is lost: the cursor did not move past them.
+var ErrDrainTimeout = errors.New("the drain timeout passed with messages in flight; they will be sent again")
+
+var (
+	errNotRunning = errors.New("Run is not running")
+	errNoBroker   = errors.New("the broker is not connected")
+	errStopped    = errors.New("stopped while the stream is held back")
+)
+
 // errLeaseLost ends a term: another instance leads, or may lead by now.
 var errLeaseLost = errors.New("the lease was lost")

@@ -3,6 +3,7 @@ package outbox
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -14,6 +15,14 @@ type health struct {
 	mu   sync.Mutex
 	down map[string]trouble
 }
+
+// The parts that can be in trouble.
+const (
+	partRun      = "run" // Run was not called, or has returned
+	partDatabase = "database"
+	partBroker   = "broker"
+	streamPart   = "stream " // and its name
+)
 
 type trouble struct {
 	why   error
@@ -43,13 +52,24 @@ func (h *health) good(part string) {
 	}
 }
 
+// forgetStreams drops what is known about streams: with the term that knew it.
+func (h *health) forgetStreams() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for part := range h.down {
+		if strings.HasPrefix(part, streamPart) {
+			delete(h.down, part)
+		}
+	}
+}
+
 // Leading tells whether this instance publishes now, as far as it knows: the
 // lease decides. Safe for concurrent use.
 func (r *Relay) Leading() bool { return r.leading.Load() }
 
-// Ready returns nil while committed messages can flow, else what holds them
-// back: the database, or a stream that refuses. A standby is ready. Safe for
-// concurrent use (requirement M2).
+// Ready returns nil while Run runs and committed messages can flow, else what
+// holds them back: the database, the broker, or a stream that refuses. A standby
+// is ready. Safe for concurrent use (requirement M2).
 func (r *Relay) Ready() error {
 	r.health.mu.Lock()
 	defer r.health.mu.Unlock()

@@ -9,49 +9,61 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go"
 )
 
 // adoptEvery is how often rows of streams without a cursor are looked for.
 const adoptEvery = 10 * time.Second
 
-// errDrained ends the work that a graceful stop no longer waits for.
-var errDrained = errors.New("the drain timeout has passed")
-
-// term waits for the lease once, and leads while it lasts. It returns whether
-// it led.
-func (r *Relay) term(ctx context.Context) (bool, error) {
+// term waits for the lease once, and leads while it lasts.
+//
+// Without a broker it does not even try: another replica may have one.
+func (r *Relay) term(ctx context.Context) error {
+	if !r.nc.IsConnected() {
+		if r.nc.IsClosed() {
+			return nats.ErrConnectionClosed
+		}
+		return errNoBroker
+	}
+	r.health.good(partBroker)
 	l, err := r.acquire(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
-	r.health.good("database")
+	r.reached.Store(true)
 	if l == nil {
+		r.health.good(partDatabase)
 		sleep(ctx, r.cfg.LeaseTTL/6)
-		return false, nil
+		return nil
 	}
 	r.log.Info("relay leads", "term", l.term)
 	r.leading.Store(true)
 	err = r.leadUntil(ctx, l)
 	r.leading.Store(false)
+	r.health.forgetStreams()
 	r.release(ctx, l)
 	r.log.Info("relay no longer leads", "term", l.term, "reason", err)
-	return true, err
+	return err
 }
 
-// leadUntil leads until ctx ends, the lease is lost or a fault ends the term.
-// Work in progress outlives ctx by at most the drain timeout.
+// leadUntil leads until ctx ends, the lease or the broker is lost, or a fault
+// ends the term. Work in progress outlives ctx by at most the drain timeout.
 func (r *Relay) leadUntil(ctx context.Context, l *lease) error {
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	unlink := context.AfterFunc(ctx, func() {
 		sleep(work, r.cfg.DrainTimeout)
-		cancel(errDrained)
+		cancel(ErrDrainTimeout)
 	})
 	defer unlink()
 
 	var background sync.WaitGroup
 	background.Go(func() { r.renew(work, l, cancel) })
-	d := &dispatcher{Relay: r, lease: l, done: make(chan outcome), lanes: map[string]*lane{}, woken: make(chan struct{}, 1)}
+	background.Go(func() { r.watchBroker(work, cancel) })
+	d := &dispatcher{
+		Relay: r, lease: l, lanes: map[string]*lane{}, woken: make(chan struct{}, 1),
+		done: make(chan outcome, 1024), // never blocks a worker that nobody waits for any more
+	}
 	if !r.out.cfg.PollOnly {
 		background.Go(func() { r.listen(work, d.woken) })
 	}
@@ -59,13 +71,32 @@ func (r *Relay) leadUntil(ctx context.Context, l *lease) error {
 	if err != nil {
 		cancel(err) // the term is over: what the workers still do cannot be recorded
 	}
-	err = errors.Join(err, d.drain())
+	err = errors.Join(err, d.drain(work))
 	if cause := context.Cause(work); cause != nil {
 		err = cause // the first fault, of which the others are echoes
 	}
 	cancel(nil)
 	background.Wait()
 	return err
+}
+
+// watchBroker ends the term of a leader that has been without a broker for as
+// long as a lease lasts: a standby may be better off.
+func (r *Relay) watchBroker(ctx context.Context, lost func(error)) {
+	seen := time.Now()
+	for ctx.Err() == nil {
+		switch {
+		case r.nc.IsClosed():
+			lost(nats.ErrConnectionClosed)
+			return
+		case r.nc.IsConnected():
+			seen = time.Now()
+		case time.Since(seen) > r.cfg.LeaseTTL:
+			lost(fmt.Errorf("%w for %v", errNoBroker, time.Since(seen).Round(time.Millisecond)))
+			return
+		}
+		sleep(ctx, r.cfg.LeaseTTL/10)
+	}
 }
 
 // dispatcher gives each stream that has news to a worker of its own, so that a
@@ -225,7 +256,7 @@ func (d *dispatcher) dispatch(stop, work context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.health.good("database")
+	d.health.good(partDatabase)
 	if d.hooks.polled != nil {
 		d.hooks.polled()
 	}
@@ -273,15 +304,30 @@ func (d *dispatcher) finished(o outcome) error {
 	return o.err
 }
 
+// abandonAfter is what a worker gets to return after its context has ended. One
+// that is stuck in a write to a stalled socket does not hear of that.
+const abandonAfter = time.Second
+
 // drain waits for the workers, bounded by the end of the work context, and
 // closes their pipelines.
-func (d *dispatcher) drain() error {
+func (d *dispatcher) drain(work context.Context) error {
+	abandon := make(chan struct{})
+	unlink := context.AfterFunc(work, func() {
+		time.AfterFunc(abandonAfter, func() { close(abandon) })
+	})
+	defer unlink()
 	var faults []error
 	for d.busy > 0 {
-		faults = append(faults, d.finished(<-d.done))
+		select {
+		case o := <-d.done:
+			faults = append(faults, d.finished(o))
+		case <-abandon:
+			d.log.Warn("relay abandons workers that do not return", "streams", d.busy)
+			d.busy = 0
+		}
 	}
 	for _, l := range d.lanes {
-		if l.pipe != nil {
+		if !l.busy && l.pipe != nil {
 			l.pipe.close()
 		}
 	}

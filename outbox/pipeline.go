@@ -67,8 +67,9 @@ func (p *pipeline) close() { _ = p.sub.Unsubscribe() }
 
 // publish returns when every row is stored, in order per key. It waits as long
 // as the broker makes it wait; only the end of ctx, or a closed connection,
-// ends it early, and then the outcome of what was in flight is unknown.
-func (p *pipeline) publish(ctx context.Context, rows []row) (highest, error) {
+// ends it early, and then the outcome of what was in flight is unknown; and so
+// does the end of stop while the broker refuses and nothing is in flight.
+func (p *pipeline) publish(stop, ctx context.Context, rows []row) (highest, error) {
 	p.pages++
 	f := newFlight(rows)
 	f.reconnects = p.nc.Stats().Reconnects
@@ -86,6 +87,9 @@ func (p *pipeline) publish(ctx context.Context, rows []row) (highest, error) {
 			p.receive(f, m)
 		case <-timer.C:
 			p.expire(f)
+			if stop.Err() != nil && f.pending == 0 && p.failures > 0 {
+				return f.high, errStopped
+			}
 		case <-ctx.Done():
 			return f.high, context.Cause(ctx)
 		}
@@ -112,7 +116,7 @@ func (p *pipeline) send(f *flight) error {
 			return err
 		case err != nil:
 			f.failed(i)
-			p.pause(f, fmt.Errorf("%w: not sent: %w", errRefused, err))
+			p.pause(f, fmt.Errorf("message %s on %s: not sent: %w", f.rows[i].uuid(), f.rows[i].subject, classifySend(err)))
 			return nil
 		}
 		f.sent(i)
@@ -137,6 +141,8 @@ func (p *pipeline) sendRow(f *flight, i int32) error {
 	return p.nc.PublishMsg(&p.msg)
 }
 
+var errHeaderColumn = errors.New("the header column is not made of lines \"Name: value\"")
+
 // headerInto parses the header column, lines of "Name: value", into h.
 func headerInto(h nats.Header, text string) error {
 	for line := range strings.SplitSeq(text, "\r\n") {
@@ -145,7 +151,7 @@ func headerInto(h nats.Header, text string) error {
 		}
 		name, value, ok := strings.Cut(line, ": ")
 		if !ok {
-			return errors.New("the header column is not made of lines \"Name: value\"")
+			return errHeaderColumn
 		}
 		h[name] = append(h[name], value)
 	}
@@ -169,7 +175,7 @@ func (p *pipeline) receive(f *flight, m *nats.Msg) {
 		f.stored(i, sequence)
 		if p.failures > 0 {
 			p.failures = 0
-			p.health.good("stream " + p.stream)
+			p.health.good(streamPart + p.stream)
 		}
 		return
 	}
@@ -203,7 +209,7 @@ func (p *pipeline) pause(f *flight, why error) {
 	}
 	p.failures++
 	f.pausedUntil = time.Now().Add(policy.Delay(p.failures))
-	p.health.bad("stream "+p.stream, why)
+	p.health.bad(streamPart+p.stream, why)
 }
 
 func (r *row) uuid() string {

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,6 +58,10 @@ type RelayConfig struct {
 	// DrainTimeout bounds a graceful stop. 100 ms to 10 min; default 5 s.
 	DrainTimeout time.Duration
 
+	// FailFast makes Run return an error if the database or the broker cannot
+	// be reached at its start, instead of waiting for it. Default false: wait.
+	FailFast bool
+
 	// Logger receives one line per change of state, never a payload.
 	// Default slog.Default().
 	Logger *slog.Logger
@@ -65,16 +70,18 @@ type RelayConfig struct {
 // Relay publishes the committed messages of an Outbox to JetStream. Create it
 // with NewRelay and call Run once; several instances may run, one leads.
 type Relay struct {
-	out     *Outbox
-	pool    *pgxpool.Pool
-	nc      *nats.Conn
-	cfg     RelayConfig
-	sql     statements
-	log     *slog.Logger
-	health  *health
-	hooks   hooks
-	ran     atomic.Bool
-	leading atomic.Bool
+	out      *Outbox
+	pool     *pgxpool.Pool
+	nc       *nats.Conn
+	cfg      RelayConfig
+	sql      statements
+	log      *slog.Logger
+	health   *health
+	hooks    hooks
+	ran      atomic.Bool
+	sizeHint atomic.Int64 // mean size in bytes of the rows read last
+	reached  atomic.Bool  // database and broker answered at least once
+	leading  atomic.Bool
 }
 
 // hooks are crash points for tests; nil does nothing.
@@ -105,40 +112,59 @@ func NewRelay(out *Outbox, pool *pgxpool.Pool, js jetstream.JetStream, cfg Relay
 	return &Relay{
 		out: out, pool: pool, nc: js.Conn(), cfg: cfg, log: log,
 		sql:    newStatements(out.schema),
-		health: &health{log: log, down: map[string]trouble{}},
+		health: &health{log: log, down: map[string]trouble{partRun: {errNotRunning, time.Now()}}},
 	}, nil
 }
 
 // Run publishes until ctx ends, then stops gracefully: no new page is read,
 // what is in flight is acknowledged and recorded within DrainTimeout, and the
-// lease is handed over. It returns nil after a clean stop.
+// lease is handed over. It returns nil after a clean stop, and ErrDrainTimeout
+// if messages in flight had to be abandoned; they are sent again by whoever
+// leads next.
 //
-// An unreachable database or broker is waited for, with growing delays; what
-// waiting cannot heal is returned: missing tables (ErrNotMigrated), cursors of
-// another cluster (ErrForeignCluster), a closed connection.
-func (r *Relay) Run(ctx context.Context) error {
+// An unreachable database or broker is waited for, with growing delays and a
+// line in the log; with FailFast it is returned if it is so from the start.
+// What waiting cannot heal is always returned: ErrNotMigrated,
+// ErrForeignCluster, ErrSequenceCache, a closed connection.
+func (r *Relay) Run(ctx context.Context) (err error) {
 	if !r.ran.CompareAndSwap(false, true) {
 		return errors.New("outbox: Relay.Run: called twice; create a new Relay")
 	}
+	r.health.good(partRun)
+	defer func() {
+		r.health.bad(partRun, cmp.Or(err, errNotRunning))
+	}()
 	retry := backoff.Policy{Max: 5 * time.Second}
-	failures := 0
-	for ctx.Err() == nil {
-		led, err := r.term(ctx)
-		if led {
-			failures = 0
-		}
+	for failures := 0; ctx.Err() == nil; {
+		began := time.Now()
+		err := r.term(ctx)
 		switch {
+		case errors.Is(err, ErrDrainTimeout):
+			return fmt.Errorf("outbox: relay: %w", err)
 		case err == nil || ctx.Err() != nil:
 			continue
-		case hopeless(err):
+		case hopeless(err), r.cfg.FailFast && !r.reached.Load():
 			return fmt.Errorf("outbox: relay: %w", err)
-		case !errors.Is(err, errLeaseLost): // a standby is fine
-			r.health.bad("database", err)
+		}
+		r.blame(err)
+		if time.Since(began) > r.cfg.LeaseTTL {
+			failures = 0 // it worked for a while
 		}
 		failures++
 		sleep(ctx, retry.Delay(failures))
 	}
 	return nil
+}
+
+// blame puts a fault where it belongs. A standby that lost the lease is fine.
+func (r *Relay) blame(err error) {
+	switch {
+	case errors.Is(err, errLeaseLost):
+	case errors.Is(err, errNoBroker):
+		r.health.bad(partBroker, err)
+	default:
+		r.health.bad(partDatabase, err)
+	}
 }
 
 // hopeless tells the faults that no waiting repairs.

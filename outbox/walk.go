@@ -27,7 +27,7 @@ func (d *dispatcher) walk(stop, work context.Context, l *lane) (err error) {
 			return next.err
 		}
 		if rows := next.rows; len(rows) > 0 {
-			acked, err := d.publish(work, l, rows)
+			acked, err := d.publish(stop, work, l, rows)
 			if err != nil {
 				return err
 			}

@@ -1,12 +1,23 @@
 package outbox
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // serve publishes what a poll found for one stream and moves its cursor. A
 // delta that fits a page is published as it is; a larger one is walked.
 //
 // It works under work; when stop ends it finishes the page it is on.
 func (d *dispatcher) serve(stop, work context.Context, l *lane, news *delta) error {
+	err := d.publishNews(stop, work, l, news)
+	if errors.Is(err, errStopped) {
+		return nil // the cursor did not move: whoever leads next goes on from there
+	}
+	return err
+}
+
+func (d *dispatcher) publishNews(stop, work context.Context, l *lane, news *delta) error {
 	if l.pipe == nil {
 		pipe, err := newPipeline(d.nc, l.name, d.cfg, d.health)
 		if err != nil {
@@ -15,7 +26,7 @@ func (d *dispatcher) serve(stop, work context.Context, l *lane, news *delta) err
 		l.pipe = pipe
 	}
 	if news.complete && !news.walking {
-		acked, err := d.publish(work, l, news.rows)
+		acked, err := d.publish(stop, work, l, news.rows)
 		if err != nil {
 			return err
 		}
@@ -32,8 +43,8 @@ func (d *dispatcher) serve(stop, work context.Context, l *lane, news *delta) err
 }
 
 // publish returns when every row is stored in the stream.
-func (d *dispatcher) publish(ctx context.Context, l *lane, rows []row) (highest, error) {
-	acked, err := l.pipe.publish(ctx, rows)
+func (d *dispatcher) publish(stop, work context.Context, l *lane, rows []row) (highest, error) {
+	acked, err := l.pipe.publish(stop, work, rows)
 	if err == nil && d.hooks.published != nil {
 		d.hooks.published(l.name, len(rows))
 	}

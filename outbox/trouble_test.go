@@ -1,0 +1,220 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"codeberg.org/dataverket/messaging/dvtest"
+	"codeberg.org/dataverket/messaging/internal/natsserver"
+	"codeberg.org/dataverket/messaging/natsconn"
+	"codeberg.org/dataverket/messaging/outbox"
+)
+
+// cable is a dialer that a test can cut.
+type cable struct {
+	cut  atomic.Bool
+	mu   sync.Mutex
+	conn net.Conn
+}
+
+func (c *cable) Dial(network, address string) (net.Conn, error) {
+	if c.cut.Load() {
+		return nil, errors.New("the cable is cut")
+	}
+	conn, err := net.Dial(network, address)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conn = conn
+	return conn, err
+}
+
+func (c *cable) pull() {
+	c.cut.Store(true)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = c.conn.Close()
+}
+
+// A replica that lost the broker must not keep the lease from one that has it.
+func TestLeaderWithoutABrokerHandsOver(t *testing.T) {
+	t.Parallel()
+	b, url := setupTCP(t)
+	wire := &cable{}
+	conn, err := natsconn.Dial(t.Context(), natsconn.Config{URL: url, Options: []nats.Option{nats.SetCustomDialer(wire)}})
+	require.NoError(t, err)
+	t.Cleanup(conn.NATS().Close)
+	cut := bundle{pool: b.pool, js: conn.JetStream(), out: b.out}
+	alone := cut.newRelay(t, outbox.RelayConfig{Holder: "a", LeaseTTL: time.Second})
+	run(t, alone)
+	requireLeader(t, b, "a")
+	b.relay(t, outbox.RelayConfig{Holder: "b", LeaseTTL: time.Second})
+	wire.pull()
+	b.enqueue(t, "k", numbers(1, 10)...)
+	requireLeader(t, b, "b")
+	b.requireStored(t, "DV_MASKIN_EVT", 10)
+	require.ErrorContains(t, alone.Ready(), "broker")
+	wire.cut.Store(false)
+	require.Eventually(t, func() bool { return alone.Ready() == nil }, 20*time.Second, 10*time.Millisecond, "a standby with a broker is ready")
+}
+
+func TestBrokerRestartedWithPagesInFlightLosesAndReordersNothing(t *testing.T) {
+	t.Parallel()
+	server, err := natsserver.Start(t.Context(), t.TempDir(), natsserver.Options{TCP: true})
+	require.NoError(t, err)
+	t.Cleanup(server.Stop)
+	conn, err := natsconn.Dial(t.Context(), natsconn.Config{URL: server.URL()})
+	require.NoError(t, err)
+	t.Cleanup(conn.NATS().Close)
+	b := bundle{pool: dvtest.Postgres(t), js: conn.JetStream(), out: newOutbox(t)}
+	createStreams(t, b.js)
+	counter := map[string]int{}
+	b.enqueueCounted(t, counter, 1500)
+	r := b.newRelay(t, outbox.RelayConfig{PageRows: 100, AckTimeout: time.Second})
+	var pages atomic.Int64
+	restart := make(chan struct{})
+	r.OnPublished(func(string, int) {
+		if pages.Add(1) == 3 {
+			close(restart)
+		}
+	})
+	run(t, r)
+	<-restart
+	require.NoError(t, server.Restart(t.Context()))
+	b.requireStored(t, "DV_MASKIN_EVT", 1500)
+	requireCounted(t, published(t, b.js, "DV_MASKIN_EVT"), counter)
+}
+
+// An answer that never comes must not hang anything: here nobody but a plain
+// subscriber listens, so the server knows of no fault to report.
+func TestMessageWithoutAnAnswerIsSentAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	require.NoError(t, b.js.DeleteStream(t.Context(), "DV_NETT_CMD"))
+	heard := make(chan *nats.Msg, 100)
+	sub, err := b.js.Conn().ChanSubscribe("dv.nett.cmd.>", heard)
+	require.NoError(t, err)
+	r := b.newRelay(t, outbox.RelayConfig{AckTimeout: 100 * time.Millisecond})
+	run(t, r)
+	err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+		return b.out.Enqueue(origin(t.Context()), tx, provision.New("link", counted{Key: "c", N: 1}))
+	})
+	require.NoError(t, err)
+	first, second := <-heard, <-heard
+	require.Equal(t, first.Header, second.Header, "sent again with another id")
+	require.ErrorContains(t, r.Ready(), "not acknowledged")
+	require.NoError(t, sub.Unsubscribe())
+	createStreams(t, b.js)
+	b.requireStored(t, "DV_NETT_CMD", 1)
+}
+
+func TestAnswerOfAnotherDomainDoesNotCount(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.newRelay(t, outbox.RelayConfig{Domain: "dc9"})
+	run(t, r)
+	b.enqueue(t, "a", 1)
+	require.Eventually(t, func() bool { return r.Ready() != nil }, 20*time.Second, time.Millisecond)
+	require.ErrorContains(t, r.Ready(), `configured is "dc9"`)
+	require.Positive(t, unpublished(t, b))
+}
+
+// A stream of another name may hold the subject; then it must refuse.
+func TestStreamOfAnotherNameDoesNotTakeTheMessages(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	s, err := b.js.Stream(t.Context(), "DV_NETT_CMD")
+	require.NoError(t, err)
+	cfg := s.CachedInfo().Config
+	require.NoError(t, b.js.DeleteStream(t.Context(), "DV_NETT_CMD"))
+	cfg.Name = "SOMEBODYS"
+	_, err = b.js.CreateStream(t.Context(), cfg)
+	require.NoError(t, err)
+	r := b.newRelay(t, outbox.RelayConfig{})
+	run(t, r)
+	err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+		return b.out.Enqueue(origin(t.Context()), tx, provision.New("link", counted{Key: "c", N: 1}))
+	})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return r.Ready() != nil }, 20*time.Second, time.Millisecond)
+	require.ErrorContains(t, r.Ready(), "10060")
+	b.requireStored(t, "SOMEBODYS", 0)
+}
+
+func TestReadyTellsTheTruth(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	leader := b.newRelay(t, outbox.RelayConfig{LeaseTTL: time.Second})
+	require.ErrorContains(t, leader.Ready(), "not running", "before Run")
+	stop := run(t, leader)
+	require.Eventually(t, func() bool { return leader.Leading() && leader.Ready() == nil }, 20*time.Second, time.Millisecond)
+	standby := b.newRelay(t, outbox.RelayConfig{LeaseTTL: time.Second})
+	run(t, standby)
+	require.Eventually(t, func() bool { return standby.Ready() == nil }, 20*time.Second, time.Millisecond)
+
+	// The trouble of a stream is the leader's; it ends with its term.
+	require.NoError(t, b.js.DeleteStream(t.Context(), "DV_MASKIN_EVT"))
+	b.enqueue(t, "a", 1)
+	require.Eventually(t, func() bool { return leader.Ready() != nil }, 20*time.Second, time.Millisecond)
+	_, err := b.pool.Exec(t.Context(), "update messaging.outbox_lease set holder = 'other', term = term + 1, expires_at = clock_timestamp() + interval '1 hour'")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return !leader.Leading() && leader.Ready() == nil }, 20*time.Second, time.Millisecond)
+	stop()
+	require.ErrorContains(t, leader.Ready(), "not running", "after Run")
+}
+
+func TestFailFastReturnsWhatCannotBeReached(t *testing.T) {
+	t.Parallel()
+	pool, err := pgxpool.New(t.Context(), "host="+t.TempDir()+" user=nobody dbname=nothing")
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	b := bundle{pool: pool, js: dvtest.NATS(t).JetStream(), out: newOutbox(t)}
+	require.ErrorContains(t, b.newRelay(t, outbox.RelayConfig{FailFast: true}).Run(t.Context()), "acquire the lease")
+
+	patient := b.newRelay(t, outbox.RelayConfig{})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- patient.Run(ctx) }()
+	require.Eventually(t, func() bool { err := patient.Ready(); return err != nil && !errors.Is(err, context.Canceled) }, 20*time.Second, time.Millisecond)
+	cancel()
+	require.NoError(t, <-done)
+}
+
+// Numbers handed out in blocks, or twice, would make a walk skip rows.
+func TestSequenceIsCheckedBeforeItIsReliedOn(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	stop := b.relay(t, outbox.RelayConfig{PageRows: 3})
+	b.enqueue(t, "a", numbers(1, 10)...)
+	b.requireStored(t, "DV_MASKIN_EVT", 10)
+	stop()
+	_, err := b.pool.Exec(t.Context(), "truncate messaging.outbox_events restart identity")
+	require.NoError(t, err)
+	b.enqueue(t, "b", numbers(1, 8)...)
+	stop = b.relay(t, outbox.RelayConfig{PageRows: 3})
+	b.requireStored(t, "DV_MASKIN_EVT", 18)
+	stop()
+	_, err = b.pool.Exec(t.Context(), "alter table messaging.outbox_events alter column seq set cache 50")
+	require.NoError(t, err)
+	require.ErrorIs(t, b.newRelay(t, outbox.RelayConfig{}).Run(t.Context()), outbox.ErrSequenceCache)
+}
+
+// Whoever follows the wrong advice and deletes the cursors after a restore from
+// a dump must hear of it: rows of the future match for ever, or never.
+func TestRowsOfAnotherClusterAreRefusedWithoutTheirCursors(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.enqueue(t, "a", 1)
+	_, err := b.pool.Exec(t.Context(), "update messaging.outbox_events set xid = '99999999999'")
+	require.NoError(t, err)
+	require.ErrorIs(t, b.newRelay(t, outbox.RelayConfig{}).Run(t.Context()), outbox.ErrForeignCluster)
+}
