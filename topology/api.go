@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	// callTimeout bounds one request.
-	callTimeout = 5 * time.Second
+	// callTimeout bounds one request. Answers take milliseconds; a request that
+	// came while a cluster had no leader is never answered, and must be made
+	// again soon after it has one.
+	callTimeout = 2 * time.Second
 
 	// denialDelay is when a request without an answer is looked for among the
 	// permission violations: the server does not answer a denied request, but

@@ -2,21 +2,14 @@ package topology_test
 
 import (
 	"context"
-	"net"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	natsd "github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"codeberg.org/dataverket/messaging/dvtest"
-	"codeberg.org/dataverket/messaging/internal/natsserver"
 	"codeberg.org/dataverket/messaging/subject"
 	"codeberg.org/dataverket/messaging/topology"
 )
@@ -104,13 +97,7 @@ func TestEnsureReportsOwnDriftAndLeavesIt(t *testing.T) {
 func TestEnsureByManyReplicasAtOnce(t *testing.T) {
 	t.Parallel()
 	js := server(t, maskin())
-	var all sync.WaitGroup
-	errs := make([]error, 8)
-	for i := range errs {
-		all.Go(func() { errs[i] = topology.Ensure(t.Context(), js, plattform()) })
-	}
-	all.Wait()
-	for _, err := range errs {
+	for _, err := range atOnce(8, func(int) error { return topology.Ensure(t.Context(), js, plattform()) }) {
 		require.NoError(t, err)
 	}
 }
@@ -120,26 +107,57 @@ func TestEnsureByManyReplicasAtOnce(t *testing.T) {
 func TestEnsureByDisagreeingReplicas(t *testing.T) {
 	t.Parallel()
 	js := server(t, maskin())
-	var all sync.WaitGroup
-	errs := make([]error, 8)
-	for i := range errs {
-		all.Go(func() {
-			set := plattform()
-			if i%2 == 0 {
-				set.Streams[1].MaxAge = 24 * time.Hour
-			}
-			errs[i] = topology.Ensure(t.Context(), js, set)
-		})
-	}
-	all.Wait()
+	declared := [2]time.Duration{24 * time.Hour, topology.DefaultEventAge}
+	errs := atOnce(8, func(i int) error {
+		set := plattform()
+		set.Streams[1].MaxAge = declared[i%2]
+		return topology.Ensure(t.Context(), js, set)
+	})
 	won := config(t, js, "DV_PLATTFORM_EVT").MaxAge
 	for i, err := range errs {
-		if declared := [2]time.Duration{24 * time.Hour, topology.DefaultEventAge}[i%2]; declared == won {
+		if declared[i%2] == won {
 			require.NoError(t, err)
 			continue
 		}
 		require.Equal(t, map[string]string{"max_age": "stream DV_PLATTFORM_EVT"}, drifted(err))
 	}
+}
+
+// The same with a durable.
+func TestEnsureByReplicasThatDisagreeOnADurable(t *testing.T) {
+	t.Parallel()
+	js := server(t, maskin())
+	streams := plattform()
+	streams.Consumers = nil
+	require.NoError(t, topology.Ensure(t.Context(), js, streams))
+	errs := atOnce(8, func(i int) error {
+		set := plattform()
+		set.Consumers = set.Consumers[1:]
+		set.Consumers[0].MaxAckPending = 1 + i%2
+		return topology.Ensure(t.Context(), js, set)
+	})
+	c, err := js.Consumer(t.Context(), "DV_MASKIN_EVT", "plattform__from_maskin")
+	require.NoError(t, err)
+	for i, err := range errs {
+		if 1+i%2 != c.CachedInfo().Config.MaxAckPending {
+			require.Contains(t, drifted(err), "max_ack_pending", "%v", err)
+		}
+	}
+}
+
+// atOnce runs fn n times in the same moment.
+func atOnce(n int, fn func(i int) error) []error {
+	var all sync.WaitGroup
+	errs, gate := make([]error, n), make(chan struct{})
+	for i := range errs {
+		all.Go(func() {
+			<-gate
+			errs[i] = fn(i)
+		})
+	}
+	close(gate)
+	all.Wait()
+	return errs
 }
 
 func TestEnsureCreatesADurableAtItsDeclaredStart(t *testing.T) {
@@ -187,58 +205,29 @@ func inProduction(set topology.Set) topology.Set {
 	return set
 }
 
-// nodes starts servers of one cluster by hand, so that a test sees it while it
-// is incomplete.
-func nodes(tb testing.TB) (start func(i int) *natsserver.Server) {
-	tb.Helper()
-	var ports, routes []string
-	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(tb, err)
-		defer func() { _ = l.Close() }()
-		_, port, err := net.SplitHostPort(l.Addr().String())
-		require.NoError(tb, err)
-		ports, routes = append(ports, port), append(routes, "nats://127.0.0.1:"+port)
-	}
-	dir := tb.TempDir()
-	return func(i int) *natsserver.Server {
-		name := "n" + ports[i]
-		s, err := natsserver.Start(tb.Context(), filepath.Join(dir, name), natsserver.Options{TCP: true, Name: name, Configure: func(o *natsd.Options) {
-			port, err := strconv.Atoi(ports[i])
-			require.NoError(tb, err)
-			o.Cluster = natsd.ClusterOpts{Name: "dv", Host: "127.0.0.1", Port: port}
-			o.Routes = natsd.RoutesFromStr(strings.Join(routes, ","))
-		}})
-		require.NoError(tb, err)
-		tb.Cleanup(s.Stop)
-		return s
-	}
-}
-
-// A new cluster elects no leader before all its nodes are up, and answers
-// nothing until then. A service that starts together with its cluster must wait
-// for it instead of crashing, and must not wait for ever.
+// A cluster of which most nodes are down has no leader and answers nothing. A
+// service that starts together with its cluster must wait for it instead of
+// crashing, and must not wait for ever.
 func TestEnsureWaitsForTheNodesOfACluster(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("-short: skips the three-node cluster")
 	}
-	start := nodes(t)
-	first := start(0)
-	start(1)
-	nc, err := nats.Connect(first.URL(), first.Option())
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	require.NoError(t, err)
+	nodes := dvtest.Cluster(t).Nodes()
+	for _, n := range nodes {
+		n.Stop()
+	}
+	nodes[0].Restart(t)
+	js := nodes[0].Connect(t).JetStream()
 
-	err = topology.Ensure(short(t, 300*time.Millisecond), js, inProduction(maskin()))
+	err := topology.Ensure(short(t, 300*time.Millisecond), js, inProduction(maskin()))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.ErrorContains(t, err, "check that it runs, that JetStream has a leader", "and says what it waited for")
+	require.ErrorContains(t, err, "that JetStream has a leader", "and says what it waited for")
 
 	started := make(chan error, 1)
 	go func() { started <- topology.Ensure(t.Context(), js, inProduction(maskin())) }()
-	start(2)
+	nodes[1].Restart(t)
+	nodes[2].Restart(t)
 	require.NoError(t, <-started)
 	require.Equal(t, 3, config(t, js, "DV_MASKIN_EVT").Replicas)
 }
@@ -253,13 +242,7 @@ func TestEnsureOnACluster(t *testing.T) {
 
 	// Four replicas of another service at once. In a cluster a create may be
 	// accepted before all who are asked know of it.
-	var all sync.WaitGroup
-	errs := make([]error, 4)
-	for i := range errs {
-		all.Go(func() { errs[i] = topology.Ensure(t.Context(), js, inProduction(plattform())) })
-	}
-	all.Wait()
-	for _, err := range errs {
+	for _, err := range atOnce(4, func(int) error { return topology.Ensure(t.Context(), js, inProduction(plattform())) }) {
 		require.NoError(t, err)
 	}
 	require.Equal(t, 3, config(t, js, "DV_PLATTFORM_DLQ").Replicas)

@@ -77,5 +77,8 @@ func verdictName(v verdict) string {
 	return map[verdict]string{refused: "refused", notYet: "notYet", notThere: "notThere", different: "different"}[v]
 }
 
+// APIPrefix is that of the API's subjects.
+func APIPrefix(js jetstream.JetStream) string { return api{js: js}.prefix() }
+
 // Patience is the limit of operations whose context has none.
 const Patience = patience

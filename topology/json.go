@@ -79,7 +79,9 @@ const (
 )
 
 // MarshalJSON returns the contract file's content. Defaults of consumers are
-// written out. It does not validate; ParseSet does.
+// written out. It does not validate; ParseSet does. json.Marshal writes > as
+// \u003e, which means the same; for people use an Encoder with
+// SetEscapeHTML(false).
 func (set Set) MarshalJSON() ([]byte, error) {
 	out := setJSON{Service: set.Service, Streams: []streamJSON{}, Consumers: []consumerJSON{}}
 	for _, s := range set.Streams {
@@ -88,7 +90,11 @@ func (set Set) MarshalJSON() ([]byte, error) {
 	for _, c := range set.Consumers {
 		out.Consumers = append(out.Consumers, c.withDefaults().toJSON())
 	}
-	return json.Marshal(out)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // or the caller's choice would come too late
+	err := enc.Encode(out)
+	return b.Bytes(), err
 }
 
 // UnmarshalJSON is ParseSet.

@@ -207,8 +207,11 @@ func TestVerifyUsesTheDomainOfItsContext(t *testing.T) {
 	js, err := jetstream.NewWithDomain(plain.Conn(), "dc1")
 	require.NoError(t, err)
 	require.NoError(t, topology.Verify(t.Context(), js, maskin()))
+	require.Equal(t, "$JS.dc1.API.", topology.APIPrefix(js))
+	require.Equal(t, "$JS.API.", topology.APIPrefix(plain))
 	prefixed, err := jetstream.NewWithAPIPrefix(plain.Conn(), "$JS.dc1.API")
 	require.NoError(t, err)
+	require.Equal(t, "$JS.dc1.API.", topology.APIPrefix(prefixed))
 	require.NoError(t, topology.Verify(t.Context(), prefixed, maskin()))
 	set := maskin()
 	set.Streams[0].MaxAge *= 2
