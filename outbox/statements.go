@@ -4,10 +4,22 @@ import "strings"
 
 // statements are the relay's SQL with the quoted schema in place.
 type statements struct {
-	acquire, renew, release                    string
-	cluster, alive, check, declare, adopt      string
-	poll, page, mark                           string
-	commitBase, beginWalk, commitPage, endWalk string
+	leaseSQL
+	termSQL
+	readSQL
+	moveSQL
+}
+
+type (
+	leaseSQL struct{ acquire, renew, release string }                    // who leads
+	termSQL  struct{ cluster, alive, check, declare, adopt string }      // once a term
+	readSQL  struct{ poll, page, mark string }                           // what is new
+	moveSQL  struct{ commitBase, beginWalk, commitPage, endWalk string } // the cursor
+)
+
+func newStatements(schema string) statements {
+	in := func(sql string) string { return strings.ReplaceAll(sql, "{{schema}}", schema) }
+	return statements{newLeaseSQL(in), newTermSQL(in), newReadSQL(in), newMoveSQL(in)}
 }
 
 // Fragments that several statements share.
@@ -43,9 +55,8 @@ const (
 	rowColumns = `e.seq, e.id, e.subject, e.ordering_key, e.headers, e.envelope`
 )
 
-func newStatements(schema string) statements {
-	in := func(sql string) string { return strings.ReplaceAll(sql, "{{schema}}", schema) }
-	return statements{
+func newLeaseSQL(in func(string) string) leaseSQL {
+	return leaseSQL{
 		acquire: in(`
 insert into {{schema}}.outbox_lease as l (singleton, holder, term, expires_at)
 values (true, $1, 1, clock_timestamp() + $2::interval)
@@ -59,7 +70,11 @@ update {{schema}}.outbox_lease set expires_at = clock_timestamp() + $3::interval
 		release: in(`
 update {{schema}}.outbox_lease set expires_at = clock_timestamp()
  where holder = $1 and term = $2`),
+	}
+}
 
+func newTermSQL(in func(string) string) termSQL {
+	return termSQL{
 		cluster: in(`
 select (select system_identifier from pg_control_system()),
        array(select distinct system_identifier from {{schema}}.outbox_state where system_identifier is not null)`),
@@ -93,7 +108,11 @@ select unnest($1::text[]), (select system_identifier from pg_control_system())
 on conflict (stream) do nothing`),
 
 		adopt: in(adoptSQL),
+	}
+}
 
+func newReadSQL(in func(string) string) readSQL {
+	return readSQL{
 		// The base is read inside the statement that reads the rows, and the
 		// snapshot it returns is the one the rows were read with. Each branch
 		// walks an index from a known place; what sorts is at most a page.
@@ -148,7 +167,11 @@ cross join lateral (
 ) e
 where s.stream = $1 and s.target is not null
 order by e.seq limit $2`),
+	}
+}
 
+func newMoveSQL(in func(string) string) moveSQL {
+	return moveSQL{
 		// The floor of the new base was recorded by an earlier commit, hence
 		// before the new base was taken: no later transaction is below it.
 		commitBase: in(fence + `
