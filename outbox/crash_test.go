@@ -63,7 +63,7 @@ func runRelayChild(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	conn, err := natsconn.Dial(ctx, natsconn.Config{URL: os.Getenv(childNATSEnv), FailFast: true})
+	conn, err := natsconn.Dial(ctx, natsconn.Config{URL: os.Getenv(childNATSEnv)})
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,9 @@ func (h *health) bad(part string, why error) {
 	t, known := h.down[part]
 	if !known {
 		t.since = time.Now()
-		h.log.Warn("relay is held back", "part", part, "reason", why)
+		if part != partRun {
+			h.log.Warn("relay is held back", "part", part, "reason", why)
+		}
 	}
 	t.why = why
 	h.down[part] = t
@@ -48,7 +50,9 @@ func (h *health) good(part string) {
 	defer h.mu.Unlock()
 	if t, known := h.down[part]; known {
 		delete(h.down, part)
-		h.log.Info("relay goes on", "part", part, "held_for", time.Since(t.since))
+		if part != partRun {
+			h.log.Info("relay goes on", "part", part, "held_for", time.Since(t.since))
+		}
 	}
 }
 
