@@ -2,6 +2,7 @@ package natsconn_test
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -230,14 +231,18 @@ func TestPermissionViolationNamesTheSubject(t *testing.T) {
 
 func TestPermissionViolationEndsWithAReconnect(t *testing.T) {
 	t.Parallel()
-	b := newBroker(t, restricted)
+	allowed := false
+	b := newBroker(t, restricted, func(o *server.Options) {
+		if allowed {
+			o.Users[0].Permissions = nil
+		}
+	})
 	conn := dial(t, natsconn.Config{
 		URL: b.url(), Logger: new(logBook).logger(), Options: []nats.Option{nats.UserInfo("maskin", "pw")},
 	})
 	require.NoError(t, conn.NATS().Publish("dv.nett.evt.port.opened", nil))
 	require.Eventually(t, func() bool { return conn.Ready() != nil }, eventually, time.Millisecond)
-	b.opts.Users[0].Permissions = nil
-	b.stop()
+	allowed = true
 	b.start(t)
 	awaitReady(t, conn)
 }
@@ -259,9 +264,23 @@ func TestRememberedViolationsAreBounded(t *testing.T) {
 	require.Len(t, requireReason(t, conn.Ready(), natsconn.PermissionDenied).Denied, 16)
 }
 
-// A server that does not allow what it sends next, or an operator, may close a
-// client for good; the reason must be told.
-func TestClosedConnectionSaysSo(t *testing.T) {
+// The server closes a client for good whose protocol it finds at fault, and the
+// client does not reconnect then. The reason must be told.
+func TestConnectionClosedForGoodSaysWhy(t *testing.T) {
+	t.Parallel()
+	var book logBook
+	b := newBroker(t, func(o *server.Options) { o.MaxControlLine = 512 })
+	conn := dial(t, natsconn.Config{URL: b.url(), Logger: book.logger()})
+	_ = conn.NATS().Publish("a."+strings.Repeat("x", 2048), nil)
+	_ = conn.NATS().Flush()
+	require.Eventually(t, func() bool { return len(book.lines("nats: closed for good")) == 1 }, eventually, time.Millisecond)
+	closed := requireReason(t, conn.Ready(), natsconn.Closed)
+	require.ErrorContains(t, closed, "aximum control line")
+	require.ErrorContains(t, closed, "dial again")
+	require.NoError(t, conn.Drain(t.Context()))
+}
+
+func TestConnectionClosedByHandSaysSo(t *testing.T) {
 	t.Parallel()
 	b := newBroker(t)
 	conn := dial(t, natsconn.Config{URL: b.url(), Logger: new(logBook).logger()})

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
-	"net"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,78 +14,48 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"codeberg.org/dataverket/messaging/internal/natsserver"
 	"codeberg.org/dataverket/messaging/natsconn"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		// The server leaves these behind for some time after its shutdown.
-		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*Server).startGoRoutine.func1"),
-		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*fileStore).flushLoop"),
-	)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // eventually is long enough for a loaded machine; nothing waits so long.
 const eventually = 20 * time.Second
 
-// broker is a server that can be stopped and started again on its port.
-type broker struct {
-	opts *server.Options
-	srv  *server.Server
-	port int
-}
+// broker is a server on a port of its own, with JetStream, that can be stopped
+// and started again.
+type broker struct{ *natsserver.Server }
 
-// newBroker starts a server on a free port, with JetStream.
-func newBroker(tb testing.TB, adjust ...func(*server.Options)) *broker {
+// newBroker starts one.
+func newBroker(tb testing.TB, configure ...func(*server.Options)) broker {
 	tb.Helper()
-	b := stoppedBroker(tb, adjust...)
-	b.start(tb)
-	return b
+	srv, err := natsserver.Start(tb.Context(), tb.TempDir(), natsserver.Options{TCP: true, Configure: func(o *server.Options) {
+		for _, f := range configure {
+			f(o)
+		}
+	}})
+	require.NoError(tb, err)
+	tb.Cleanup(srv.Stop)
+	return broker{srv}
 }
 
 // stoppedBroker has a port on which nothing listens yet.
-func stoppedBroker(tb testing.TB, adjust ...func(*server.Options)) *broker {
+func stoppedBroker(tb testing.TB, configure ...func(*server.Options)) broker {
 	tb.Helper()
-	b := &broker{port: freePort(tb), opts: &server.Options{
-		Host: "127.0.0.1", JetStream: true, StoreDir: tb.TempDir(), NoLog: true, NoSigs: true,
-	}}
-	for _, f := range adjust {
-		f(b.opts)
-	}
-	tb.Cleanup(b.stop)
+	b := newBroker(tb, configure...)
+	b.stop()
 	return b
 }
 
-func (b *broker) url() string { return "nats://127.0.0.1:" + strconv.Itoa(b.port) }
+func (b broker) url() string { return b.URL() }
 
-func (b *broker) start(tb testing.TB) {
+func (b broker) start(tb testing.TB) {
 	tb.Helper()
-	opts := b.opts.Clone()
-	opts.Port = b.port
-	srv, err := server.NewServer(opts)
-	require.NoError(tb, err)
-	srv.Start()
-	b.srv = srv
-	require.True(tb, srv.ReadyForConnections(eventually), "server is not up")
+	require.NoError(tb, b.Restart(tb.Context()))
 }
 
-func (b *broker) stop() {
-	if b.srv != nil {
-		b.srv.Shutdown()
-		b.srv.WaitForShutdown()
-		b.srv = nil
-	}
-}
-
-// freePort asks the system. Another process may take it before its use, which
-// has not been seen in practice: the system hands out ports in turn.
-func freePort(tb testing.TB) int {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(tb, err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
-}
+func (b broker) stop() { b.Stop() }
 
 // logBook collects log lines.
 type logBook struct {

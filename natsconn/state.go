@@ -110,11 +110,27 @@ func (s *state) onAttemptFailed(_ *nats.Conn, err error) {
 	s.log.Warn("nats: cannot reconnect yet", "url", s.url, "error", err.Error())
 }
 
-func (s *state) onClosed(*nats.Conn) {
-	if s.enter(Closed, nil) {
+// onClosed is the end, after Drain or by an error after which the client does
+// not reconnect (the server found our protocol at fault). The cause of that is
+// kept for Ready; there is no other way than to dial again.
+func (s *state) onClosed(nc *nats.Conn) {
+	cause := nc.LastError()
+	if s.in(Draining) {
+		cause = nil
+	}
+	s.enter(Closed, cause)
+	if cause == nil {
 		s.log.Info("nats: closed", "url", s.url)
+	} else {
+		s.log.Error("nats: closed for good, dial again", "url", s.url, "error", cause.Error())
 	}
 	close(s.down)
+}
+
+func (s *state) in(phase Reason) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.phase == phase
 }
 
 // onError receives what has no caller to return to.

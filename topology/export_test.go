@@ -1,7 +1,9 @@
 package topology
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -75,6 +77,11 @@ func Classified(err error) string {
 
 func verdictName(v verdict) string {
 	return map[verdict]string{refused: "refused", notYet: "notYet", notThere: "notThere", different: "different"}[v]
+}
+
+// EnsureDurable is Ensure without what comes before.
+func EnsureDurable(ctx context.Context, js jetstream.JetStream, c Consumer) error {
+	return errors.Join(api{js: js}.ensureConsumer(ctx, wantedDurable{c.Stream.Name, c.Config()})...)
 }
 
 // APIPrefix is that of the API's subjects.
