@@ -45,8 +45,15 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 		done; \
 	done
 
+# Anything makes "make bench" quick: fewer rounds, smaller backlogs.
+QUICK ?=
+
 .PHONY: bench
-bench: postgres ## all benchmarks, with allocations
+bench: postgres ## beside peers and raw limits, in one run (QUICK=1: in 3 minutes)
+	cd test/bench && go run . $(if $(QUICK),-quick) -svg ../../docs
+
+.PHONY: bench/go
+bench/go: postgres ## the packages' own benchmarks, with allocations
 	go test -run '^$$' -bench . -benchmem -timeout 30m ./...
 
 .PHONY: verify

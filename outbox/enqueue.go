@@ -42,10 +42,20 @@ func (o *Outbox) Enqueue(ctx context.Context, tx pgx.Tx, drafts ...envelope.Draf
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, o.insert, rows.streams, rows.ids, rows.subjects, rows.keys, rows.headers, rows.envelopes); err != nil {
+	if err := o.store(ctx, tx, rows); err != nil {
 		return fmt.Errorf("outbox: enqueue %d message(s), the first %s: %w", len(drafts), rows.ids[0], explain(err))
 	}
 	return nil
+}
+
+// store inserts the rows in one round trip.
+func (o *Outbox) store(ctx context.Context, tx pgx.Tx, c columns) error {
+	if len(c.ids) == 1 { // the usual case, and the cheaper statement
+		_, err := tx.Exec(ctx, o.insertOne, c.streams[0], c.ids[0], c.subjects[0], c.keys[0], c.headers[0], c.envelopes[0])
+		return err
+	}
+	_, err := tx.Exec(ctx, o.insertMany, c.streams, c.ids, c.subjects, c.keys, c.headers, c.envelopes)
+	return err
 }
 
 // columns are the rows of one insert, column by column as unnest takes them.
@@ -99,27 +109,41 @@ func (o *Outbox) header(m envelope.Message) envelope.Header {
 	return h
 }
 
-// insertSQL is the whole of Enqueue on the database's side.
+// The statements of Enqueue, for one message and for many.
 //
 // xid stands before seq, here and in the table: the transaction id must exist
 // before the sequence number is drawn, which is what lets the relay bound its
-// reads by seq (docs/decisions/0003). set_config stands in RETURNING, because
-// PostgreSQL does not run a CTE that nothing refers to. A relay that sleeps is
-// notified, once per transaction; one that is dead is not, see wake.go.
-func insertSQL(schema string, wake bool) string {
-	sql := `
+// reads by seq (docs/decisions/0003).
+const (
+	insertOneSQL = `
+insert into {{schema}}.outbox_events (xid, stream, id, subject, ordering_key, headers, envelope)
+values (pg_current_xact_id(), $1, $2::text::uuid, $3, $4, $5, $6)` + returningSQL
+
+	insertManySQL = `
 insert into {{schema}}.outbox_events (xid, stream, id, subject, ordering_key, headers, envelope)
 select pg_current_xact_id(), t.stream, t.id::uuid, t.subject, t.key, t.headers, t.envelope
 from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[])
      with ordinality as t (stream, id, subject, key, headers, envelope, n)
-order by t.n
+order by t.n` + returningSQL
+
+	// set_config stands in RETURNING, because PostgreSQL does not run a CTE that
+	// nothing refers to.
+	returningSQL = `
 returning case when current_setting('synchronous_commit') = 'off'
           then set_config('synchronous_commit', 'on', true) end`
-	if wake {
-		sql += `,
+
+	// A relay that sleeps is notified, once per transaction; one that is dead is
+	// not, see wake.go.
+	wakeSQL = `,
           case when (select s.asleep and l.expires_at > clock_timestamp()
                        from {{schema}}.outbox_sleep s, {{schema}}.outbox_lease l)
           then pg_notify('` + channel + `', '')::text end`
+)
+
+// insertSQL completes a statement for a schema.
+func insertSQL(sql, schema string, wake bool) string {
+	if wake {
+		sql += wakeSQL
 	}
 	return strings.ReplaceAll(sql, "{{schema}}", schema)
 }

@@ -35,10 +35,11 @@ type Config struct {
 // Outbox stores messages in the transactions of one service. Create it with
 // New; it holds no connection and is safe for concurrent use.
 type Outbox struct {
-	set    topology.Set
-	cfg    Config
-	schema string // quoted
-	insert string
+	set        topology.Set
+	cfg        Config
+	schema     string // quoted
+	insertOne  string
+	insertMany string
 }
 
 // New returns the outbox of set.Service for the streams declared in set: a
@@ -70,5 +71,9 @@ func New(set topology.Set, cfg Config) (*Outbox, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	return &Outbox{set: set, cfg: cfg, schema: quoted, insert: insertSQL(quoted, !cfg.PollOnly)}, nil
+	return &Outbox{
+		set: set, cfg: cfg, schema: quoted,
+		insertOne:  insertSQL(insertOneSQL, quoted, !cfg.PollOnly),
+		insertMany: insertSQL(insertManySQL, quoted, !cfg.PollOnly),
+	}, nil
 }

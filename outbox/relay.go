@@ -36,7 +36,7 @@ type RelayConfig struct {
 
 	// PollInterval is the longest wait before new rows are looked for, when
 	// nobody notifies (see Config.PollOnly). It bounds what a missed
-	// notification costs. 1 ms to 1 min; default 1 s, and 100 ms with PollOnly.
+	// notification costs. 1 ms to 1 min; default 950 ms, and 100 ms with PollOnly.
 	PollInterval time.Duration
 
 	// PageRows bounds the rows held in memory per stream. 1 to 100,000;

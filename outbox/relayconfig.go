@@ -14,7 +14,9 @@ func (c RelayConfig) withDefaults(pollOnly bool) RelayConfig {
 	if pollOnly {
 		setDefault(&c.PollInterval, 100*time.Millisecond)
 	}
-	setDefault(&c.PollInterval, time.Second)
+	// Just below the second after which pgxpool tests an idle connection with
+	// a statement of its own.
+	setDefault(&c.PollInterval, 950*time.Millisecond)
 	setDefault(&c.PageRows, 2000)
 	setDefault(&c.PageBytes, 16<<20)
 	setDefault(&c.MaxPending, 1000)
