@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/subject"
+)
+
+const (
+	clients    = 32
+	aggregates = 10_000
+)
+
+// write adds the message about an aggregate to the transaction that changes it.
+type write func(ctx context.Context, tx pgx.Tx, aggregate int) error
+
+// writerRows measures what Enqueue costs the business transaction, beside the
+// same transaction with a plain INSERT of a row that is already made.
+func writerRows(ctx context.Context, b *bench) ([]Row, error) {
+	enqueue, err := enqueueWriter()
+	if err != nil {
+		return nil, err
+	}
+	insert, err := insertWriter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	made := madeWriter()
+	db, err := b.database(ctx, "writers")
+	if err != nil {
+		return nil, err
+	}
+	defer db.drop()
+	if err := makeAggregates(ctx, db); err != nil {
+		return nil, err
+	}
+	f, err := b.interleave(ctx,
+		side{"Enqueue", b.writersAlone(db, enqueue)},
+		side{"plain INSERT", b.writersAlone(db, insert)},
+		side{"made, then plain INSERT", b.writersAlone(db, made)},
+	)
+	if err != nil {
+		return nil, err
+	}
+	return []Row{
+		ratioRow("writers/insert", "writers with Enqueue / with a plain INSERT, 32 clients", "tx/s", 0.95, f[0], f[1]),
+		ratioRow("writers/made", "writers with Enqueue / message made, then a plain INSERT", "tx/s", 0, f[0], f[2]),
+	}, nil
+}
+
+// writersAlone measures one kind of transaction on an empty outbox.
+func (b *bench) writersAlone(db *database, w write) func(context.Context) (float64, error) {
+	return func(ctx context.Context) (float64, error) {
+		if _, err := db.Exec(ctx, "truncate messaging.outbox_events"); err != nil {
+			return 0, err
+		}
+		if err := settle(ctx, db); err != nil {
+			return 0, err
+		}
+		return writersTPS(ctx, db, b.sizes.window, w)
+	}
+}
+
+func makeAggregates(ctx context.Context, db *database) error {
+	_, err := db.Exec(ctx, fmt.Sprintf(`
+create table aggregate (id int primary key, n bigint not null default 0) with (fillfactor = 50);
+insert into aggregate (id) select generate_series(0, %d)`, aggregates))
+	if err != nil {
+		return err
+	}
+	return settle(ctx, db)
+}
+
+func enqueueWriter() (write, error) {
+	out, err := newOutbox()
+	return func(ctx context.Context, tx pgx.Tx, aggregate int) error {
+		return out.Enqueue(ctx, tx, draft(key(aggregate), aggregate))
+	}, err
+}
+
+// insertWriter writes the same row into the same table, without making it.
+func insertWriter(ctx context.Context) (write, error) {
+	m, data, err := sample(ctx)
+	headers := envelope.MarshalHeader(m.Header())
+	return func(ctx context.Context, tx pgx.Tx, aggregate int) error {
+		return insertPlainly(ctx, tx, [16]byte(uuid.New()), m.Subject, key(aggregate), headers, data)
+	}, err
+}
+
+// madeWriter makes each message as Enqueue does, and inserts it plainly: it tells
+// what of Enqueue's cost lies in the client and what in the statement.
+func madeWriter() write {
+	return func(ctx context.Context, tx pgx.Tx, aggregate int) error {
+		m, err := envelope.New(ctx, subject.Maskin, draft(key(aggregate), aggregate))
+		if err != nil {
+			return err
+		}
+		data, err := m.Envelope.Encode()
+		if err != nil {
+			return err
+		}
+		return insertPlainly(ctx, tx, m.Envelope.ID, m.Subject, m.OrderingKey, envelope.MarshalHeader(m.Header()), data)
+	}
+}
+
+func insertPlainly(ctx context.Context, tx pgx.Tx, id any, to subject.Subject, key, headers string, data []byte) error {
+	_, err := tx.Exec(ctx, `
+insert into messaging.outbox_events (stream, id, subject, ordering_key, headers, envelope)
+values ($1, $2, $3, $4, $5, $6)`, stream().Name, id, to.String(), key, headers, data)
+	return err
+}
+
+func key(aggregate int) string { return fmt.Sprintf("key-%d", aggregate%1000) }
+
+// writersTPS runs the clients for a while, after a warm-up of a tenth of it, and
+// returns committed transactions per second.
+func writersTPS(ctx context.Context, db *database, d time.Duration, w write) (float64, error) {
+	ctx, cancel := context.WithCancel(origin(ctx))
+	defer cancel()
+	var committed atomic.Int64
+	var writers sync.WaitGroup
+	faults := make(chan error, clients)
+	for range clients {
+		writers.Go(func() { faults <- writeUntil(ctx, db, w, &committed) })
+	}
+	err := pause(ctx, d/10)
+	before, began := committed.Load(), time.Now()
+	err = errors.Join(err, pause(ctx, d))
+	n, elapsed := committed.Load()-before, time.Since(began)
+	cancel()
+	writers.Wait()
+	for range clients {
+		err = errors.Join(err, <-faults)
+	}
+	return float64(n) / elapsed.Seconds(), err
+}
+
+// writeUntil commits one transaction after the other until ctx ends.
+func writeUntil(ctx context.Context, db *database, w write, committed *atomic.Int64) error {
+	for ctx.Err() == nil {
+		aggregate := rand.IntN(aggregates)
+		// The last transaction is finished: cancelling it would close its connection.
+		work := context.WithoutCancel(ctx)
+		err := pgx.BeginFunc(work, db, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(work, "update aggregate set n = n + 1 where id = $1", aggregate); err != nil {
+				return err
+			}
+			return w(work, tx, aggregate)
+		})
+		if err != nil {
+			return err
+		}
+		committed.Add(1)
+	}
+	return nil
+}
