@@ -27,6 +27,11 @@ import (
 // duplicate window a repetition is a second copy of the same round, which is
 // listed once.
 //
+// Beyond that window another message that bears the envelope id of an earlier
+// letter of the same durable and stream cannot be told from its repetition: it
+// is stored as a newer copy of that letter, which then shows the newer bytes.
+// Both are kept, and Show counts them among the copies.
+//
 // The letter keeps the original's bytes, its subject and its headers except
 // those of the server (Nats-*). It is safe for concurrent use.
 func (q *Queue) DeadLetter(ctx context.Context, f *envelope.Failure) (letterID string, err error) {
@@ -113,9 +118,9 @@ func (q *Queue) isStored(ctx context.Context, sequence uint64, id string, m *nat
 }
 
 // failedRound returns how many replays came before the failure. The marks count
-// them; a claim counts only for who was replayed under it, so that a late
-// repetition of an earlier failure does not open a letter that is just being
-// replayed. A replay says itself which one it is, since by the time it fails
+// them; one that is under way or outstanding counts only for who was replayed
+// under it, so that a late repetition of an earlier failure does not open a
+// letter whose replay has not ended. A replay says itself which one it is, since by the time it fails
 // another may have been claimed.
 func (q *Queue) failedRound(ctx context.Context, l *letter) (int, error) {
 	on, err := subject.DLQMark(q.service, l.id)
@@ -134,7 +139,7 @@ func (q *Queue) failedRound(ctx context.Context, l *letter) (int, error) {
 		return 0, nil
 	case replayed && l.original.replay > 0:
 		return min(l.original.replay, max(last.Round, 1)), nil
-	case !replayed && last.State == StateClaimed:
+	case !replayed && (last.State == StateClaimed || last.State == StateReplayed):
 		return last.Round - 1, nil
 	}
 	return last.Round, nil

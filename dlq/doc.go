@@ -94,8 +94,8 @@
 // # Errors
 //
 // [ErrFull], [ErrNoStream], [ErrNotFound], [ErrDuplicate] and [ErrNoData] are for
-// errors.Is; [*ConflictError], [*ResolvedError], [*MalformedError] and
-// [*FieldError] for errors.AsType. An error that the server did not send never
+// errors.Is; [*ConflictError], [*ResolvedError], [*SecurityError],
+// [*MalformedError] and [*FieldError] for errors.AsType. An error that the server did not send never
 // means that nothing was stored; every method may be called again.
 //
 // # Rights
@@ -111,5 +111,6 @@
 // data; Show does, so ask who is looking first. What a letter says about a
 // message of class decode comes from its headers and is a claim of whoever
 // published it. A contradiction between headers and envelope is kept in the
-// letter and comes back with the replay: replaying makes no message honest.
+// letter as far as there is room, and a letter of class security is never
+// replayed: replaying makes no message honest.
 package dlq

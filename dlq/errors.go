@@ -65,6 +65,22 @@ func (e *ResolvedError) Error() string {
 	return fmt.Sprintf("dlq: letter %s: already %s by %s at %s", e.LetterID, e.State, e.By, e.At.UTC().Format(time.RFC3339))
 }
 
+// SecurityError says that the letter is of class security: the message
+// contradicts itself, such as a header that names another tenant than the
+// envelope. It is never replayed as it is, since a replay is made of what the
+// letter kept and could pass the check that the original failed. Have the
+// producer publish an honest message instead.
+type SecurityError struct {
+	LetterID string
+	// Reason is the contradiction, as the letter has it.
+	Reason string
+}
+
+// Error returns why the letter is not replayed, and what to do instead.
+func (e *SecurityError) Error() string {
+	return fmt.Sprintf("dlq: letter %s: is of class security and is not replayed: have its producer publish an honest message: %s", e.LetterID, e.Reason)
+}
+
 // MalformedError says that one stored message of the dead-letter stream is no
 // letter as this package writes it. [Queue.List] goes on behind it.
 type MalformedError struct {

@@ -82,7 +82,7 @@ type Replay struct {
 // that was never carried out is taken over after Config.ClaimLease, with the
 // same round and so the same message id; a replay that its owner had published
 // before it died is found and only marked. A letter that is resolved or
-// discarded is a [*ResolvedError].
+// discarded is a [*ResolvedError], one of class security a [*SecurityError].
 //
 // If the outcome of a request stays unknown, for example because ctx ends, the
 // error says at which step; trying again is always safe. Once the replay is
@@ -127,6 +127,9 @@ func (q *Queue) newReplaying(l Letter, req ReplayRequest) (*replaying, error) {
 	on, onErr := subject.DLQMark(q.service, l.ID)
 	if err := errors.Join(toErr, onErr); err != nil {
 		return nil, fmt.Errorf("dlq: address replay of letter %s: %w", l.ID, err)
+	}
+	if l.Class == envelope.ClassSecurity {
+		return nil, &SecurityError{LetterID: l.ID, Reason: l.Error}
 	}
 	if l.DataOmitted {
 		return nil, fmt.Errorf("dlq: replay letter %s: %w: its %d bytes are message %d of stream %s",

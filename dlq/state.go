@@ -60,13 +60,17 @@ func (s stored) is(other stored) bool {
 // A copy that the mark does not know, and that is no older than the mark's
 // round, is a failure that came after the decision the mark records: the letter
 // is open again. A copy of an earlier round is the late second writing of a
-// failure that the mark already answers.
+// failure that the mark already answers; and so is one of the resolved round that
+// was stored before the mark: its replay failed, came again because terminating
+// it was lost, and was handled then.
 func derive(c stored, round int, last *Mark) State {
 	switch {
 	case last == nil:
 		return StateOpen
 	case last.State == StateUnknown:
 		return StateUnknown
+	case last.State == StateResolved && round <= last.Round && c.at.Before(last.StoredAt):
+		return StateResolved
 	case round >= last.Round && !c.is(last.letter()):
 		return StateOpen
 	}

@@ -57,7 +57,8 @@
 //
 // A handler's error is returned as it is, so that envelope.Permanent and
 // envelope.RetryAfter keep their meaning; envelope.ErrAlreadyProcessed says that
-// the effect was there. A commit whose outcome is unknown is a plain error: the
+// the effect was there; [ErrDeadUnderOtherLetter] that a replay named the wrong
+// letter of a message that has two. A commit whose outcome is unknown is a plain error: the
 // message is delivered again, and the row decides. Missing tables are a
 // *MigrationError.
 package inbox

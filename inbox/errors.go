@@ -7,6 +7,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
+// ErrDeadUnderOtherLetter: a replay names a letter, but the message is dead under
+// another one, for example because two durables share the inbox. Nothing was
+// done. The error names the letter to replay instead; it is permanent and does
+// not match envelope.ErrAlreadyProcessed, so that the replay fails visibly.
+var ErrDeadUnderOtherLetter = errors.New("is dead under another letter")
+
 // MigrationError says that the inbox's table is not there, or not as this
 // version needs it. It is retried like any other error, so that a service which
 // starts before its migration recovers by itself.

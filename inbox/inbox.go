@@ -20,10 +20,11 @@ type Config struct {
 // Inbox applies effects once for one consumer. Make it with New; it is safe for
 // concurrent use.
 type Inbox struct {
-	pool     *pgxpool.Pool
-	consumer string
-	claim    string
-	markDead string
+	pool      *pgxpool.Pool
+	consumer  string
+	claim     string
+	deadUnder string
+	markDead  string
 }
 
 // consumerName is what may stand in the key. It is as narrow as durable names,
@@ -52,5 +53,8 @@ func New(pool *pgxpool.Pool, consumer string, cfg Config) (*Inbox, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	return &Inbox{pool: pool, consumer: consumer, claim: claimSQL(schema), markDead: markDeadSQL(schema)}, nil
+	return &Inbox{
+		pool: pool, consumer: consumer,
+		claim: claimSQL(schema), deadUnder: deadUnderSQL(schema), markDead: markDeadSQL(schema),
+	}, nil
 }

@@ -32,8 +32,9 @@ const endTimeout = 10 * time.Second
 
 // Once calls fn in a transaction in which the effect of m is applied for the
 // first time, and commits. It returns envelope.ErrAlreadyProcessed, wrapped and
-// without a call, if the effect is there or m is a dead letter; the error of fn
-// as it is, rolled back; or an error of its own, after which the outcome is
+// without a call, if the effect is there or m is a dead letter;
+// [ErrDeadUnderOtherLetter], permanent and without a call, if m replays a letter
+// and the message is dead under another one; the error of fn as it is, rolled back; or an error of its own, after which the outcome is
 // decided by the row: call again.
 //
 // fn must not commit or roll tx back, nor use it after it returned. An SQL error
@@ -86,9 +87,27 @@ func (in *Inbox) take(ctx context.Context, tx pgx.Tx, m Message) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, pgx.ErrNoRows):
-		return fmt.Errorf("inbox: consumer %s: message %s of %s: %w", in.consumer, m.ID, m.Source, envelope.ErrAlreadyProcessed)
+		return in.taken(ctx, tx, m)
 	}
 	return in.explain("claim message "+m.ID, err)
+}
+
+// taken says why the row of m was not to be had. For a replay it makes a
+// difference whether the effect is there, which resolves its letter, or the
+// message is dead under another letter: then nothing happened, and nobody may be
+// told that it did.
+func (in *Inbox) taken(ctx context.Context, tx pgx.Tx, m Message) error {
+	var under *string
+	if m.LetterID != "" {
+		if err := tx.QueryRow(ctx, in.deadUnder, in.consumer, m.Source, m.ID).Scan(&under); err != nil {
+			return in.explain("ask for the letter of message "+m.ID, err)
+		}
+	}
+	if under == nil {
+		return fmt.Errorf("inbox: consumer %s: message %s of %s: %w", in.consumer, m.ID, m.Source, envelope.ErrAlreadyProcessed)
+	}
+	return envelope.Permanent(fmt.Errorf("inbox: consumer %s: message %s of %s: %w: replay letter %s instead",
+		in.consumer, m.ID, m.Source, ErrDeadUnderOtherLetter, *under))
 }
 
 // optional is null for "".

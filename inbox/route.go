@@ -46,7 +46,7 @@ func messageOf(d *envelope.Delivery) Message {
 // and changes nothing if that succeeds.
 func (in *Inbox) buried(ctx context.Context, d *envelope.Delivery, letterID string) error {
 	m := messageOf(d)
-	if _, err := in.pool.Exec(ctx, in.markDead, in.consumer, m.Source, m.ID, letterID); err != nil {
+	if _, err := in.pool.Exec(ctx, in.markDead, in.consumer, m.Source, m.ID, letterID, m.LetterID != ""); err != nil {
 		return in.explain("mark message "+m.ID+" dead", err)
 	}
 	return nil

@@ -9,26 +9,40 @@ import "strings"
 // row, and both wait for a copy that is being handled at this moment. With $4
 // null the comparison is null, so an ordinary delivery revives nothing.
 //
-// The commit is made synchronous in the same round trip, in RETURNING, because
-// there it is evaluated exactly when there is something to commit.
+// The commit is made synchronous in the same round trip.
 func claimSQL(schema string) string {
 	return strings.ReplaceAll(`
 insert into {{schema}}.inbox_messages as m (consumer, source, message_id)
 values ($1, $2, $3)
 on conflict (consumer, source, message_id) do update
    set letter_id = null, handled_at = clock_timestamp()
- where m.letter_id = $4
-returning case when current_setting('synchronous_commit') = 'off'
-          then set_config('synchronous_commit', 'on', true) end`, "{{schema}}", schema)
+ where m.letter_id = $4`+raiseCommit, "{{schema}}", schema)
 }
 
+// deadUnderSQL asks what stood in the way of a claim: null for the effect, or the
+// letter that the message is dead under. The claim has locked the row, so that
+// this is what it saw.
+func deadUnderSQL(schema string) string {
+	return strings.ReplaceAll(`
+select letter_id from {{schema}}.inbox_messages
+ where consumer = $1 and source = $2 and message_id = $3`, "{{schema}}", schema)
+}
+
+// raiseCommit makes the commit synchronous. It stands in RETURNING, because
+// there it is evaluated exactly when there is something to commit.
+const raiseCommit = `
+returning case when current_setting('synchronous_commit') = 'off'
+          then set_config('synchronous_commit', 'on', true) end`
+
 // markDeadSQL records a dead letter, unless the effect is there: a message whose
-// letter was stored may still have been handled by another copy of it.
+// letter was stored may still have been handled by another copy of it. With $5,
+// a replay, the row of another letter stays with that letter: a replay that was
+// refused for its sake must not take it away.
 func markDeadSQL(schema string) string {
 	return strings.ReplaceAll(`
 insert into {{schema}}.inbox_messages as m (consumer, source, message_id, letter_id)
 values ($1, $2, $3, $4)
 on conflict (consumer, source, message_id) do update
    set letter_id = excluded.letter_id, handled_at = clock_timestamp()
- where m.letter_id is not null`, "{{schema}}", schema)
+ where m.letter_id is not null and (m.letter_id = excluded.letter_id or not $5)`+raiseCommit, "{{schema}}", schema)
 }

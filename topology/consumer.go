@@ -91,12 +91,15 @@ func (c Consumer) Config() jetstream.ConsumerConfig {
 	return cfg
 }
 
-// ReplayConfig returns the replay durable's contract. It begins with the first
-// replay: the stream holds nothing for a durable before an operator puts it
-// there.
+// ReplayConfig returns the replay durable's contract. It begins with what is
+// replayed after it was created, which is before there is any letter to replay.
+// One that was lost and is created anew must not begin with the oldest: the
+// stream keeps every replay ever made, far beyond the inbox's horizon. What was
+// outstanding then is skipped; its letters stay visible as replayed, and an
+// operator can replay them again.
 func (c Consumer) ReplayConfig() jetstream.ConsumerConfig {
 	cfg := c.common(c.ReplayDurable(), c.ReplayFilter())
-	StartFirst().apply(&cfg)
+	StartNew().apply(&cfg)
 	return cfg
 }
 

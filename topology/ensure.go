@@ -20,7 +20,8 @@ import (
 // messages. One that existed and was lost cannot be told from one that never
 // was: with StartFirst its history is handled again, which the inbox absorbs
 // within its horizon; with StartNew, what was unread is skipped. A running
-// consumer therefore never creates its durable itself (requirement T9).
+// consumer therefore never creates its durable itself (requirement T9). A replay
+// durable always begins with what comes after it (see [Consumer.ReplayConfig]).
 //
 // Replicas of a service may call it at the same moment. It needs the rights of
 // Verify, and STREAM.CREATE.<stream> and CONSUMER.CREATE.<stream>.> for what it

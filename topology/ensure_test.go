@@ -198,6 +198,27 @@ func TestEnsureCreatesADurableAtItsDeclaredStart(t *testing.T) {
 	}
 }
 
+// The stream of replays has no age: a replay durable that begins with the oldest
+// would repeat every replay ever made.
+func TestEnsureCreatesALostReplayDurableBehindWhatWasReplayed(t *testing.T) {
+	t.Parallel()
+	js := server(t, maskin(), plattform())
+	c := plattform().Consumers[1]
+	to := c.ReplayFilter().String()
+	_, err := js.Publish(t.Context(), to, []byte("old"))
+	require.NoError(t, err)
+	require.NoError(t, js.DeleteConsumer(t.Context(), c.ReplayStream(), c.ReplayDurable()))
+	require.NoError(t, topology.Ensure(t.Context(), js, plattform()))
+	require.NoError(t, topology.Verify(t.Context(), js, plattform()))
+	_, err = js.Publish(t.Context(), to, []byte("new"))
+	require.NoError(t, err)
+	replays, err := js.Consumer(t.Context(), c.ReplayStream(), c.ReplayDurable())
+	require.NoError(t, err)
+	m, err := replays.Next(jetstream.FetchMaxWait(10 * time.Second))
+	require.NoError(t, err)
+	require.Equal(t, "new", string(m.Data()))
+}
+
 // inProduction declares three replicas throughout.
 func inProduction(set topology.Set) topology.Set {
 	for i := range set.Streams {

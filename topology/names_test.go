@@ -125,7 +125,7 @@ func TestReplayDurable(t *testing.T) {
 	require.Equal(t, "plattform__from_maskin__replay", c.ReplayDurable())
 	require.Equal(t, "DV_PLATTFORM_DLQOPS", c.ReplayStream())
 	require.Equal(t, "dv.plattform.replay.plattform__from_maskin", c.ReplayFilter().String())
-	require.Equal(t, jetstream.DeliverAllPolicy, c.ReplayConfig().DeliverPolicy, "whatever was replayed before it existed is for it too")
+	require.Equal(t, jetstream.DeliverNewPolicy, c.ReplayConfig().DeliverPolicy, "what was replayed before it existed is history")
 	nobody := topology.Consumer{Durable: "unknown__x"}
 	require.Zero(t, nobody.Service())
 	require.Empty(t, nobody.ReplayStream())
