@@ -109,6 +109,8 @@ func (v *dlqReplay) rehearse(on shelf, l dlq.Letter, now time.Time) (dlqReplayRe
 	switch m := l.Mark; {
 	case err != nil:
 		return r, fmt.Errorf("letter %s names no durable that a replay could go to: %w", l.ID, err)
+	case l.Class == envelope.ClassSecurity:
+		return r, &dlq.SecurityError{LetterID: l.ID, Reason: l.Error}
 	case l.DataOmitted:
 		return r, fmt.Errorf("letter %s: %w: its %d bytes are message %d of stream %s", l.ID, dlq.ErrNoData, l.Size, l.Sequence, l.Stream)
 	case l.State.Closed():
