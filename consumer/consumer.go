@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,8 @@ type Consumer struct {
 	count  counters
 	hold   hold
 	grace  time.Duration // cancelGrace, shorter in tests
+
+	overdue atomic.Int64 // handlers that ignore the end of their ctx
 
 	ran   atomic.Bool
 	mu    sync.Mutex
@@ -94,7 +97,8 @@ func (c *Consumer) durables() [2]durable {
 
 // Ready returns nil while messages are fetched, else why not: Run does not run;
 // the connection is down; a durable is missing, not as declared or not served;
-// or dead letters are refused, so that nothing new is fetched. Several reasons
+// dead letters are refused, so that nothing new but replays is fetched; or every
+// worker is held by a handler that ignores the end of its ctx. Several reasons
 // come joined, those about one durable as *NotReadyError. It asks no server and
 // never blocks, so a readiness endpoint may call it at any rate (requirement
 // M2).
@@ -105,11 +109,20 @@ func (c *Consumer) Ready() error {
 	if errors.Is(state, ErrNotRunning) {
 		return state
 	}
-	faults := []error{state, c.hold.ready()}
+	faults := []error{state, c.hold.ready(), c.hanging()}
 	for _, p := range c.pulls {
 		faults = append(faults, p.ready())
 	}
 	return errors.Join(faults...)
+}
+
+// hanging returns that every worker is held by a handler which ignores its ctx,
+// so that nothing is fetched any more, or nil.
+func (c *Consumer) hanging() error {
+	if n := c.overdue.Load(); n >= int64(c.cfg.Concurrency) {
+		return &NotReadyError{Err: fmt.Errorf("%d handlers outlast HandlerTimeout and no worker is left; make them watch ctx", n)}
+	}
+	return nil
 }
 
 func (c *Consumer) setState(err error) {

@@ -25,14 +25,14 @@ func refusalDelays() backoff.Policy {
 // terminated (requirement I3). A crash between two of these steps repeats them;
 // the letter's id makes that harmless.
 //
-// While a step fails, the message stays in progress, both pulls ask for nothing
-// new, and Ready says why. Only a shutdown ends that: then the message is given
+// While a step fails, the message stays in progress, nothing new but replays
+// is asked for, and Ready says why. Only a shutdown ends that: then the message is given
 // back.
 func (c *Consumer) bury(ctx context.Context, j *job, v verdict, beat *heartbeat) {
 	b := burial{c: c, j: j, failure: c.failure(j, v)}
 	err := b.step(ctx)
 	if err != nil {
-		err = c.buryHeld(ctx, &b, err)
+		err = c.held(ctx, err, b.step)
 	}
 	beat.stop()
 	if err != nil {
@@ -45,9 +45,9 @@ func (c *Consumer) bury(ctx context.Context, j *job, v verdict, beat *heartbeat)
 	c.sent(j.m.term(fmt.Sprintf("dead letter %s, class %s", b.letter, v.class)))
 }
 
-// buryHeld repeats the burial while the consumer is held, until it succeeds or
-// ctx ends.
-func (c *Consumer) buryHeld(ctx context.Context, b *burial, err error) error {
+// held repeats a step that the dead-letter store refused with err, while the
+// consumer is held, until it succeeds or ctx ends.
+func (c *Consumer) held(ctx context.Context, err error, step func(context.Context) error) error {
 	c.gate.pause()
 	c.hold.begin(err)
 	defer func() {
@@ -58,7 +58,7 @@ func (c *Consumer) buryHeld(ctx context.Context, b *burial, err error) error {
 		timer := time.NewTimer(refusalDelays().Delay(attempt))
 		select {
 		case <-timer.C:
-			if err = b.step(ctx); err != nil {
+			if err = step(ctx); err != nil {
 				c.hold.update(err)
 			}
 		case <-ctx.Done():
@@ -126,7 +126,8 @@ func (c *Consumer) failure(j *job, v verdict) *envelope.Failure {
 	return f
 }
 
-// hold is why the consumer asks for nothing new: messages that cannot be buried.
+// hold is why the consumer asks for nothing new: messages that cannot be buried,
+// and replays whose letter cannot be resolved.
 // The zero value with a logger is ready to use.
 type hold struct {
 	log *slog.Logger
@@ -142,7 +143,7 @@ func (h *hold) begin(err error) {
 	defer h.mu.Unlock()
 	h.err = err
 	if h.messages++; h.messages == 1 {
-		h.log.Error("consumer: a dead letter cannot be stored; nothing new is fetched until it can", "error", clip(err.Error(), maxErrorText))
+		h.log.Error("consumer: a dead letter cannot be stored or resolved; nothing new but replays is fetched until it can", "error", clip(err.Error(), maxErrorText))
 	}
 }
 
@@ -158,7 +159,7 @@ func (h *hold) end() {
 	defer h.mu.Unlock()
 	if h.messages--; h.messages == 0 {
 		h.err = nil
-		h.log.Info("consumer: no dead letter waits any more; messages are fetched again")
+		h.log.Info("consumer: no message waits for the dead-letter store any more; messages are fetched again")
 	}
 }
 
@@ -169,5 +170,5 @@ func (h *hold) ready() error {
 	if h.messages == 0 {
 		return nil
 	}
-	return &NotReadyError{Err: fmt.Errorf("%d messages wait to become dead letters, nothing new is fetched: %w", h.messages, h.err)}
+	return &NotReadyError{Err: fmt.Errorf("%d messages wait to become dead letters or to resolve theirs, nothing new but replays is fetched: %w", h.messages, h.err)}
 }

@@ -38,7 +38,7 @@ func TestRefusedDeadLettersPauseTheConsumer(t *testing.T) {
 	b.publish(t, "good1", "good2")
 
 	require.ErrorContains(t, r.Ready(), "stream is full")
-	require.ErrorContains(t, r.Ready(), "1 messages wait to become dead letters")
+	require.ErrorContains(t, r.Ready(), "1 messages wait")
 	info, err := b.info()
 	require.NoError(t, err)
 	require.Equal(t, 1, info.NumAckPending)
@@ -50,6 +50,24 @@ func TestRefusedDeadLettersPauseTheConsumer(t *testing.T) {
 	require.Equal(t, []string{"bad", "good1", "good2"}, starts.names())
 	require.Len(t, b.graves.all(), 1)
 	require.NoError(t, r.Ready())
+}
+
+// What an operator replays is handled meanwhile by a free worker.
+func TestRefusedDeadLettersDoNotStopReplays(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.graves.set(errors.New("stream is full"), nil)
+	r := b.run(t, b.config(func(c *consumer.Config) { c.Concurrency = 2 }), poison(&tally{}))
+	b.publish(t, "bad")
+	require.Eventually(t, func() bool { return b.graves.attempts() >= 1 }, soon, tick)
+	for _, id := range []string{"/r1", "/r2", "/r3"} {
+		m := replay(message(t, "good"))
+		m.Header.Set("Nats-Msg-Id", letterID+id)
+		b.send(t, m)
+	}
+	b.replaysSettled(t)
+	require.Len(t, b.graves.resolvedIDs(), 3)
+	require.ErrorContains(t, r.Ready(), "stream is full", "still")
 }
 
 // Free workers do not change that: beyond what the open request had asked for,

@@ -46,7 +46,7 @@
 //     A crash at any point repeats it. With inbox.On the effect is applied once
 //     all the same; with [On] the handler must bear repeats.
 //   - While dead letters are refused, nothing is dropped: the message stays in
-//     progress, nothing new is fetched, and Ready says why.
+//     progress, nothing new but replays is fetched, and Ready says why.
 //   - At most Config.Concurrency handlers run. Messages are requested only for
 //     free workers, so none waits in a buffer while its AckWait runs down, and
 //     the server is told every third of AckWait that a handler still works. One
@@ -80,7 +80,8 @@
 // An operator's replay of a dead letter arrives on dv.<service>.replay.<durable>
 // and is read by a second durable, <durable>__replay, that shares the worker
 // slots. Handlers see the original subject, and Delivery.LetterID. On success
-// the letter is resolved before the replay is acknowledged; a failed replay goes
+// the letter is resolved before the replay is acknowledged, and waited for if that
+// is refused: the handler does not run again. A failed replay goes
 // through the same verdicts and becomes a letter with the same id again. A message
 // on that subject that names no letter, or no subject that a letter can be
 // about, is no replay: it is terminated, logged and counted (Stats.Rejected),

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+
+	"codeberg.org/dataverket/messaging/envelope"
 )
 
 // Sentinels, for errors.Is.
@@ -128,6 +130,36 @@ func panicLocation() string {
 // errGoexit is the error of a handler whose goroutine ended without returning,
 // as testing.T.FailNow does.
 var errGoexit = errors.New("consumer: handler called runtime.Goexit")
+
+// readable returns err, or a replacement if a method of it panics, as those of a
+// typed nil pointer do: whoever logs or judges the error afterwards would end
+// the process. The mark of envelope.Permanent is kept.
+func readable(err error) error {
+	if err == nil || survives(func() {
+		_ = err.Error()
+		_ = errors.Is(err, errGoexit) // calls every Is and Unwrap there is
+	}) {
+		return err
+	}
+	permanent, culprit := false, err
+	survives(func() {
+		if permanent = envelope.IsPermanent(err); permanent {
+			culprit = errors.Unwrap(err)
+		}
+	})
+	replacement := fmt.Errorf("consumer: handler returned an error of type %T that panics when it is read; return a plain nil for success", culprit)
+	if permanent {
+		return envelope.Permanent(replacement)
+	}
+	return replacement
+}
+
+// survives calls f and reports whether it did not panic.
+func survives(f func()) (ok bool) {
+	defer func() { ok = recover() == nil }()
+	f()
+	return true
+}
 
 // maxErrorText bounds an error's text in a log line. The text of a handler's
 // error is foreign: it may quote a whole SQL statement.

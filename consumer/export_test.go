@@ -70,6 +70,29 @@ func Status(code, description string) (over bool, err error) {
 // Protect is protect.
 func Protect(call func() error) error { return protect(call) }
 
+// Source asks the server for messages.
+type Source struct{ *natsSource }
+
+// OpenSource opens the main durable's source; strays are dropped.
+func OpenSource(c *Consumer) (Source, error) {
+	s, err := openSource(c.js, c.durables()[0], func(*nats.Msg) {}, func() {})
+	return Source{s}, err
+}
+
+// Probe asks for one message as after a failure.
+func (s Source) Probe(ctx context.Context) error {
+	return s.pull(ctx, 1, true, func(*nats.Msg) {}, func() {})
+}
+
+// Close is close.
+func (s Source) Close(ctx context.Context) { s.close(ctx) }
+
+// Reasons for which a request is given up.
+var (
+	ErrSilent       = errSilent
+	ErrDisconnected = errDisconnected
+)
+
 // Pull is the loop of one durable.
 type Pull struct{ *pull }
 

@@ -18,7 +18,7 @@ type gate struct {
 
 	mu     sync.Mutex
 	taken  int
-	paused int // reasons to ask for nothing
+	paused int // reasons to ask for nothing but replays
 	closed bool
 }
 
@@ -59,10 +59,12 @@ func (g *gate) reserve(l *lane) int {
 
 func (g *gate) free(l *lane) int {
 	switch {
-	case g.closed, g.paused > 0, g.taken >= g.size:
+	case g.closed, g.taken >= g.size:
 		return 0
-	case l.extra:
+	case l.extra: // paused or not: an operator's replay may be what ends the pause
 		return max(1-l.asked, 0)
+	case g.paused > 0:
+		return 0
 	}
 	return max(g.size-g.taken-l.asked, 0)
 }
@@ -100,6 +102,12 @@ func (g *gate) adopt(*lane) bool {
 	return true
 }
 
+func (g *gate) isClosed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.closed
+}
+
 // enter waits for a worker's slot; it is false when the gate closes first.
 func (g *gate) enter() bool {
 	select {
@@ -127,7 +135,7 @@ func (g *gate) settle() {
 	g.checkIdle()
 }
 
-// pause keeps both pulls from asking until as many calls of resume.
+// pause keeps the main pull from asking until as many calls of resume.
 func (g *gate) pause() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

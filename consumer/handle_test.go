@@ -191,6 +191,25 @@ func TestPanicIsRetried(t *testing.T) {
 
 // A handler under test may call FailNow, which ends its goroutine without a
 // panic. The message must be settled and the slot freed all the same.
+// A nil pointer in an error is not nil, and reading its text panics.
+func TestTypedNilErrorDoesNotEndTheProcess(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.run(t, b.config(), handle(func(_ context.Context, m received) error {
+		var err *typedNil
+		if m.Attempt == 2 {
+			return envelope.Permanent(err)
+		}
+		return err
+	}))
+	b.publish(t, "a")
+	b.settled(t)
+	require.Equal(t, uint64(1), r.Stats().Retried)
+	f := b.graves.await(t, 1)[0]
+	require.Equal(t, envelope.ClassPoison, f.Class)
+	require.ErrorContains(t, f.Err, "*consumer_test.typedNil")
+}
+
 func TestGoexitIsAnError(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

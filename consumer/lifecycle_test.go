@@ -183,3 +183,20 @@ func TestClosedConnectionEndsRun(t *testing.T) {
 	r.done <- nil // for stop
 	require.ErrorIs(t, r.Ready(), consumer.ErrNotRunning)
 }
+
+// Without a worker left nothing is fetched, which nobody would see otherwise.
+func TestReadySaysThatAllWorkersHang(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	release := make(chan struct{})
+	c := b.new(t, b.config(func(c *consumer.Config) { c.Concurrency, c.HandlerTimeout = 2, 20*time.Millisecond }),
+		handle(func(context.Context, received) error { <-release; return nil }))
+	c.SetGrace(20 * time.Millisecond)
+	start(t, c)
+	require.Eventually(t, func() bool { return c.Ready() == nil }, soon, tick)
+	b.publish(t, "a", "b")
+	require.Eventually(t, func() bool { return c.Ready() != nil }, soon, tick)
+	require.ErrorContains(t, c.Ready(), "2 handlers outlast HandlerTimeout")
+	close(release)
+	require.Eventually(t, func() bool { return c.Ready() == nil }, soon, tick)
+}

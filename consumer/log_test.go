@@ -9,11 +9,16 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"codeberg.org/dataverket/messaging/consumer"
+	"codeberg.org/dataverket/messaging/dvtest"
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/topology"
 )
 
 // book is a log that can be read while it is written.
@@ -122,6 +127,36 @@ func TestOneLinePerChangeOfState(t *testing.T) {
 	b.graves.set(nil, nil)
 	b.settled(t)
 	require.Eventually(t, func() bool { return r.Ready() == nil }, soon, tick)
-	require.Len(t, log.lines("a dead letter cannot be stored"), 1)
-	require.Len(t, log.lines("no dead letter waits any more"), 1)
+	require.Len(t, log.lines("a dead letter cannot be stored or resolved"), 1)
+	require.Len(t, log.lines("no message waits for the dead-letter store any more"), 1)
+}
+
+// A heartbeat settles nothing, so one that fails is not worth a line: Ready says
+// that the connection is lost.
+func TestFailedHeartbeatIsNotLoggedAsUnsettled(t *testing.T) {
+	t.Parallel()
+	server := dvtest.Server(t)
+	nc, err := nats.Connect(server.URL(), nats.ReconnectBufSize(-1)) // what is sent while disconnected fails
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	b, log := setupOn(t, js, func(c *topology.Consumer) { c.AckWait = 60 * time.Millisecond }), &book{}
+	started, release := make(chan struct{}, 1), make(chan struct{})
+	b.run(t, b.config(log.config()), handle(func(context.Context, received) error {
+		select {
+		case started <- struct{}{}:
+		default:
+		}
+		<-release
+		return nil
+	}))
+	b.publish(t, "a")
+	<-started
+	server.Stop()
+	require.Eventually(t, func() bool { return !nc.IsConnected() }, soon, tick)
+	<-time.After(300 * time.Millisecond) // many heartbeats
+	require.Empty(t, log.lines("was not settled"))
+	close(release)
+	require.Eventually(t, func() bool { return len(log.lines("was not settled")) == 1 }, soon, tick, "the ack")
 }

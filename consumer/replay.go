@@ -41,8 +41,20 @@ func (j *job) readReplay(s subject.Service) error {
 
 // resolve notes that a replay was handled, before the replay is acknowledged: a
 // crash in between repeats the replay, which the inbox absorbs, and never leaves
-// a letter open that was handled. A failure is retried like a handler's.
+// a letter open that was handled.
+//
+// A failure is the store's and no attempt of the message: the handler is not run
+// again. The replay waits, like a message that cannot be buried, until its letter
+// is resolved; only a shutdown ends that with an error.
 func (c *Consumer) resolve(ctx context.Context, j *job) error {
+	step := func(ctx context.Context) error { return c.resolveOnce(ctx, j) }
+	if err := step(ctx); err != nil {
+		return c.held(ctx, err, step)
+	}
+	return nil
+}
+
+func (c *Consumer) resolveOnce(ctx context.Context, j *job) error {
 	ctx, cancel := context.WithTimeout(ctx, letterTimeout)
 	defer cancel()
 	err := protect(func() error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
@@ -90,24 +91,40 @@ func TestReplayIsCheckedLikeTheOriginal(t *testing.T) {
 	b.replaysSettled(t)
 }
 
-// The letter is resolved before the replay is acknowledged, so a failure in
-// between repeats the replay; the inbox absorbs that.
-func TestReplayIsRepeatedUntilItsLetterIsResolved(t *testing.T) {
+// The letter is resolved before the replay is acknowledged. A store that refuses
+// that is no failure of the handler: it has handled the message, and neither
+// runs again nor loses it to a dead letter.
+func TestHandledReplayWaitsUntilItsLetterIsResolved(t *testing.T) {
 	t.Parallel()
-	b, starts := setup(t), &tally{}
+	b, starts := setup(t, func(c *topology.Consumer) { c.AckWait = 300 * time.Millisecond }), &tally{}
 	b.graves.set(nil, errors.New("marks are refused"))
-	r := b.run(t, b.config(), handle(func(_ context.Context, m received) error {
-		if starts.add(m.Data.Hostname) == 3 {
-			b.graves.set(nil, nil)
-		}
+	r := b.run(t, b.config(func(c *consumer.Config) { c.MaxAttempts = 1 }), handle(func(_ context.Context, m received) error {
+		starts.add(m.Data.Hostname)
 		return nil
 	}))
 	b.send(t, replay(message(t, "a")))
+	require.Eventually(t, func() bool { return b.graves.attempts() >= 4 }, soon, tick) // more than AckWait
+	require.ErrorContains(t, r.Ready(), "marks are refused")
+	b.graves.set(nil, nil)
 	b.replaysSettled(t)
-	require.Len(t, starts.names(), 3)
+	require.Equal(t, []string{"a"}, starts.names())
 	require.Equal(t, []string{letterID}, b.graves.resolvedIDs())
-	require.Equal(t, uint64(2), r.Stats().Retried)
+	require.Empty(t, b.graves.all())
+	require.Zero(t, r.Stats().Retried)
 	require.Equal(t, uint64(1), r.Stats().Handled)
+	require.NoError(t, r.Ready())
+}
+
+func TestShutdownGivesBackAReplayWhoseLetterIsNotResolved(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.graves.set(nil, errors.New("marks are refused"))
+	r := b.run(t, b.config(func(c *consumer.Config) { c.DrainTimeout = 50 * time.Millisecond }), handle(ignore))
+	b.send(t, replay(message(t, "a")))
+	require.Eventually(t, func() bool { return b.graves.attempts() >= 1 }, soon, tick)
+	require.NoError(t, r.stop())
+	require.Equal(t, uint64(1), r.Stats().Released)
+	require.Zero(t, r.Stats().Handled)
 }
 
 func TestLetterThatCanNotBeResolvedAnyMoreDoesNotRepeatTheReplay(t *testing.T) {

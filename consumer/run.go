@@ -73,8 +73,8 @@ func (c *Consumer) openSources(work context.Context) error {
 }
 
 func (c *Consumer) openSource(work context.Context, p *pull) error {
-	p.deliver = func(raw *nats.Msg) { c.receive(work, p.durable, raw, c.gate.arrive) }
-	stray := func(raw *nats.Msg) { c.receive(work, p.durable, raw, c.gate.adopt) }
+	p.deliver = func(raw *nats.Msg) { c.receive(work, p.durable, raw, false) }
+	stray := func(raw *nats.Msg) { c.receive(work, p.durable, raw, true) }
 	source, err := openSource(c.js, p.durable, stray, func() { c.count.requests.Add(1) })
 	if err != nil {
 		return err

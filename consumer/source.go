@@ -34,7 +34,7 @@ var (
 )
 
 // natsSource asks for messages with the server's pull protocol over one
-// subscription that lives as long as the consumer.
+// subscription that lives until a request has to be given up for lost.
 //
 // The client library's Fetch was not chosen. It drops what is under way when it
 // is cancelled, so that those messages rest until AckWait; it takes a message
@@ -62,7 +62,17 @@ func openSource(js jetstream.JetStream, d durable, stray func(*nats.Msg), sent f
 		nc: nc, inbox: nc.NewInbox(), stray: stray, sent: sent,
 		next: apiPrefix(js.Options()) + "CONSUMER.MSG.NEXT." + d.stream + "." + d.name,
 	}
-	sub, err := nc.Subscribe(s.inbox+".*", s.receive)
+	sub, err := s.subscribe(s.inbox)
+	if err != nil {
+		return nil, err
+	}
+	s.sub = sub
+	return s, nil
+}
+
+// subscribe listens on every reply subject of an inbox.
+func (s *natsSource) subscribe(inbox string) (*nats.Subscription, error) {
+	sub, err := s.nc.Subscribe(inbox+".*", s.receive)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe for deliveries: %w", err)
 	}
@@ -71,8 +81,7 @@ func openSource(js jetstream.JetStream, d durable, stray func(*nats.Msg), sent f
 	if err := sub.SetPendingLimits(-1, -1); err != nil {
 		return nil, errors.Join(err, sub.Unsubscribe())
 	}
-	s.sub = sub
-	return s, nil
+	return sub, nil
 }
 
 // apiPrefix is where the JetStream API of this context lives: another domain, an
@@ -116,7 +125,7 @@ type pullRequest struct {
 }
 
 // pull implements source.
-func (s *natsSource) pull(ctx context.Context, n int, probe bool, deliver func(*nats.Msg), alive func()) error {
+func (s *natsSource) pull(ctx context.Context, n int, probe bool, deliver func(*nats.Msg), alive func()) (err error) {
 	req := pullRequest{Batch: n, Expires: pullExpiry, Heartbeat: pullBeat}
 	if probe {
 		req.Expires, req.Heartbeat = probeExpiry, probeBeat
@@ -131,6 +140,9 @@ func (s *natsSource) pull(ctx context.Context, n int, probe bool, deliver func(*
 			if raw := <-inbound; isDelivery(raw) {
 				deliver(raw)
 			}
+		}
+		if errors.Is(err, errSilent) || errors.Is(err, errDisconnected) {
+			s.abandon()
 		}
 	}()
 	silence := time.NewTimer(2 * req.Heartbeat)
@@ -159,6 +171,31 @@ func (s *natsSource) pull(ctx context.Context, n int, probe bool, deliver func(*
 		}
 	}
 	return nil
+}
+
+// abandon moves to another inbox. The server keeps a request that was given up
+// here and serves it for as long as somebody listens on its reply subject; with
+// the next request open too, it would hand out messages that find no worker, and
+// each of them would have cost one of its attempts.
+func (s *natsSource) abandon() {
+	inbox := s.nc.NewInbox()
+	sub, err := s.subscribe(inbox)
+	if err != nil {
+		return // the connection is closed for good
+	}
+	s.mu.Lock()
+	old := s.sub
+	s.sub, s.inbox = sub, inbox
+	s.mu.Unlock()
+	_ = s.end(old) // closed already, with its connection
+}
+
+// end gives a subscription up after what is under way to it.
+func (s *natsSource) end(sub *nats.Subscription) error {
+	if s.nc.IsConnected() {
+		return sub.Drain()
+	}
+	return sub.Unsubscribe() // Drain would wait for a server
 }
 
 // request opens a request and sends it.
@@ -194,11 +231,7 @@ func (s *natsSource) closeRequest() {
 // still arrives, as strays; close waits for it, at most until ctx ends.
 func (s *natsSource) close(ctx context.Context) {
 	closed := s.sub.StatusChanged(nats.SubscriptionClosed)
-	end := s.sub.Drain
-	if !s.nc.IsConnected() {
-		end = s.sub.Unsubscribe // Drain would wait for a server
-	}
-	if err := end(); err != nil {
+	if err := s.end(s.sub); err != nil {
 		return // closed already, with its connection
 	}
 	select {

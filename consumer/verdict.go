@@ -50,7 +50,7 @@ func (p policy) judge(err error, attempt int, interrupted bool) verdict {
 	switch {
 	case err == nil:
 		return verdict{action: ack}
-	case errors.Is(err, envelope.ErrAlreadyProcessed):
+	case alreadyProcessed(err):
 		return verdict{action: ack, duplicate: true, err: err}
 	case interrupted:
 		return verdict{action: release, err: err}
@@ -60,6 +60,17 @@ func (p policy) judge(err error, attempt int, interrupted bool) verdict {
 		return verdict{action: bury, class: envelope.ClassExhausted, err: err}
 	}
 	return verdict{action: retry, delay: p.delay(err, attempt), err: err}
+}
+
+// alreadyProcessed reports whether the whole of err says that the effect was
+// there. In an error that joins several, another part may say that it is not.
+func alreadyProcessed(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if err == envelope.ErrAlreadyProcessed {
+			return true
+		}
+	}
+	return false
 }
 
 // permanentClass tells data that does not fit its type, which a corrected

@@ -33,6 +33,8 @@ func TestTheErrorIsTheVerdict(t *testing.T) {
 		{name: "success although interrupted", attempt: 1, interrupted: true, action: "ack"},
 		{name: "processed", err: fmt.Errorf("x: %w", envelope.ErrAlreadyProcessed), attempt: 1, action: "ack duplicate"},
 		{name: "processed although interrupted", err: envelope.ErrAlreadyProcessed, attempt: 1, interrupted: true, action: "ack duplicate"},
+		{name: "processed, and something else failed", err: errors.Join(envelope.ErrAlreadyProcessed, errBroken), attempt: 1, action: "retry"},
+		{name: "processed, wrapped beside a failure", err: fmt.Errorf("%w, %w", envelope.ErrAlreadyProcessed, errBroken), attempt: 1, action: "retry"},
 		{name: "error", err: errBroken, attempt: 1, action: "retry"},
 		{name: "error before the last attempt", err: errBroken, attempt: 19, action: "retry"},
 		{name: "error at the last attempt", err: errBroken, attempt: 20, action: "bury", class: "exhausted"},
@@ -101,4 +103,33 @@ func TestPanicOfTheRuntimeIsLocated(t *testing.T) {
 	p, ok := errors.AsType[*consumer.PanicError](err)
 	require.True(t, ok)
 	require.Contains(t, p.Location, "TestPanicOfTheRuntimeIsLocated")
+}
+
+// typedNil is an error that panics when it is nil, as most error types do.
+type typedNil struct{ text string }
+
+func (e *typedNil) Error() string { return e.text }
+
+// unwrapsNil can be printed, but not unwrapped.
+type unwrapsNil struct{ cause error }
+
+func (*unwrapsNil) Error() string   { return "fine" }
+func (e *unwrapsNil) Unwrap() error { return e.cause }
+
+func TestProtectReplacesAnErrorThatPanicsWhenItIsRead(t *testing.T) {
+	t.Parallel()
+	for want, err := range map[string]error{
+		"*consumer_test.typedNil":   (*typedNil)(nil),
+		"*consumer_test.unwrapsNil": (*unwrapsNil)(nil),
+		"*errors.joinError":         errors.Join(errBroken, (*typedNil)(nil)),
+	} {
+		got := consumer.Protect(func() error { return err })
+		require.ErrorContains(t, got, want)
+		require.False(t, envelope.IsPermanent(got))
+
+		got = consumer.Protect(func() error { return envelope.Permanent(err) })
+		require.ErrorContains(t, got, want)
+		require.True(t, envelope.IsPermanent(got))
+	}
+	require.Same(t, errBroken, consumer.Protect(func() error { return errBroken }))
 }

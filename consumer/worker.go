@@ -27,8 +27,13 @@ type job struct {
 	begun    time.Time          // of the handler, zero before
 }
 
-// receive takes a message off the subscription. It must not block.
-func (c *Consumer) receive(work context.Context, d durable, raw *nats.Msg, admit func(*lane) bool) {
+// strayDelay holds a stray back that found no worker free. Given back at once it
+// would return at once, and each turn costs one of its attempts.
+const strayDelay = time.Second
+
+// receive takes a message off the subscription. A stray is one that no open
+// request asked for. It must not block.
+func (c *Consumer) receive(work context.Context, d durable, raw *nats.Msg, stray bool) {
 	m, err := newMessage(c.js.Conn(), raw, d.replay)
 	if err != nil {
 		// Without metadata it can be counted but not settled; AckWait brings it
@@ -37,18 +42,27 @@ func (c *Consumer) receive(work context.Context, d durable, raw *nats.Msg, admit
 		c.log.Error("consumer: unreadable delivery", "durable", d.name, "error", err)
 		return
 	}
-	if !admit(d.lane) {
-		c.release(m)
-		return
+	admit := c.gate.arrive
+	if stray {
+		admit = c.gate.adopt
 	}
-	go c.work(work, m)
+	switch {
+	case admit(d.lane):
+		go c.work(work, m)
+	case stray && !c.gate.isClosed():
+		c.releaseAfter(m, strayDelay)
+	default:
+		c.release(m)
+	}
 }
 
 // release gives a message back untried; the server delivers it again at once,
 // here or to another replica.
-func (c *Consumer) release(m *message) {
+func (c *Consumer) release(m *message) { c.releaseAfter(m, 0) }
+
+func (c *Consumer) releaseAfter(m *message, delay time.Duration) {
 	c.count.released.Add(1)
-	c.sent(m.nak(0))
+	c.sent(m.nak(delay))
 }
 
 // sent looks at the error of an ack, nak or term. It can only be a closed
@@ -62,7 +76,10 @@ func (c *Consumer) sent(err error) {
 // work takes one message from arrival to settlement.
 func (c *Consumer) work(ctx context.Context, m *message) {
 	defer c.gate.settle()
-	beat := startHeartbeat(c.cfg.Consumer.AckWait/beats, func() { c.sent(m.inProgress()) })
+	beat := startHeartbeat(c.cfg.Consumer.AckWait/beats, func() {
+		// One that fails settles nothing: a lost connection is Ready's to tell.
+		_ = m.inProgress()
+	})
 	defer beat.stop()
 	if !c.gate.enter() {
 		beat.stop()
@@ -144,18 +161,31 @@ func (c *Consumer) attempt(ctx context.Context, j *job, beat *heartbeat) verdict
 	// A handler that ignores the end of its ctx must not keep the message from
 	// everybody else: AckWait after that somebody may try again.
 	beat.muteWhile(func() bool { return hctx.Err() != nil })
+	returned := c.watchOverdue()
 	err := protect(func() error { return j.route.Handle(hctx, j.delivery) })
+	returned()
 	beat.muteWhile(nil)
-	if j.m.replay && (err == nil || errors.Is(err, envelope.ErrAlreadyProcessed)) {
+	if j.m.replay && (err == nil || alreadyProcessed(err)) {
 		if failed := c.resolve(ctx, j); failed != nil {
-			err = failed
+			return verdict{action: release, err: failed}
 		}
 	}
 	return c.policy.judge(err, j.m.delivered, ctx.Err() != nil)
 }
 
+// watchOverdue counts a handler that does not return soon after the end of its
+// ctx, until the function that it returns is called.
+func (c *Consumer) watchOverdue() (returned func()) {
+	timer := time.AfterFunc(c.cfg.HandlerTimeout+c.grace, func() { c.overdue.Add(1) })
+	return func() {
+		if !timer.Stop() {
+			c.overdue.Add(-1)
+		}
+	}
+}
+
 // protect calls a function of the service and turns a panic or a Goexit into an
-// error. It runs on a goroutine of its own, because Goexit ends the one it is
+// error, and an error that cannot be read into one that can. It runs on a goroutine of its own, because Goexit ends the one it is
 // called on, and a worker that is gone settles nothing.
 func protect(call func() error) error {
 	done := make(chan error, 1)
@@ -167,7 +197,7 @@ func protect(call func() error) error {
 			}
 			done <- err
 		}()
-		err = call()
+		err = readable(call())
 	}()
 	return <-done
 }

@@ -12,7 +12,8 @@ var (
 	ErrTooLarge = errors.New("envelope: too large")
 	// ErrAlreadyProcessed is what a handler returns when it finds that the
 	// effect is already there; the message is then acknowledged as handled
-	// (requirement I3). Wrapping it is fine.
+	// (requirement I3). Wrapping it is fine, joining it with another error is
+	// not: the whole is a failure then, since a part of it is.
 	ErrAlreadyProcessed = errors.New("envelope: already processed")
 )
 
