@@ -41,31 +41,31 @@ type pubAck struct {
 	} `json:"error"`
 }
 
-// readAck returns the stream sequence of a stored message, or why it is not
+// readAck returns the acknowledgement of a stored message, or why it is not
 // stored. An acknowledgement counts only from the declared stream and domain:
 // with leafnodes, a copy at another site can answer too.
-func readAck(m *nats.Msg, stream, domain string) (uint64, error) {
+func readAck(m *nats.Msg, stream, domain string) (pubAck, error) {
 	if len(m.Data) == 0 {
 		if m.Header.Get("Status") == "503" {
-			return 0, fmt.Errorf("%w: no stream listens on this subject", errRefused)
+			return pubAck{}, fmt.Errorf("%w: no stream listens on this subject", errRefused)
 		}
-		return 0, fmt.Errorf("%w: empty acknowledgement", errMisconfigured)
+		return pubAck{}, fmt.Errorf("%w: empty acknowledgement", errMisconfigured)
 	}
 	var a pubAck
 	if err := json.Unmarshal(m.Data, &a); err != nil {
-		return 0, fmt.Errorf("%w: the answer is not an acknowledgement of a stream", errMisconfigured)
+		return pubAck{}, fmt.Errorf("%w: the answer is not an acknowledgement of a stream", errMisconfigured)
 	}
 	switch {
 	case a.Error != nil:
-		return 0, fmt.Errorf("%w: %s (%d)", classify(a.Error.Code, a.Error.ErrCode), a.Error.Description, a.Error.ErrCode)
+		return pubAck{}, fmt.Errorf("%w: %s (%d)", classify(a.Error.Code, a.Error.ErrCode), a.Error.Description, a.Error.ErrCode)
 	case a.Stream != stream:
-		return 0, fmt.Errorf("%w: stream %q acknowledged, declared is %q", errMisconfigured, a.Stream, stream)
+		return pubAck{}, fmt.Errorf("%w: stream %q acknowledged, declared is %q", errMisconfigured, a.Stream, stream)
 	case domain != "" && a.Domain != domain:
-		return 0, fmt.Errorf("%w: domain %q acknowledged, configured is %q", errMisconfigured, a.Domain, domain)
+		return pubAck{}, fmt.Errorf("%w: domain %q acknowledged, configured is %q", errMisconfigured, a.Domain, domain)
 	case a.Sequence == 0:
-		return 0, fmt.Errorf("%w: acknowledgement without a sequence", errMisconfigured)
+		return pubAck{}, fmt.Errorf("%w: acknowledgement without a sequence", errMisconfigured)
 	}
-	return a.Sequence, nil
+	return a, nil
 }
 
 // classifySend sorts the client's own refusals.

@@ -41,14 +41,15 @@ func TestEveryAnswerHasItsClass(t *testing.T) {
 			if c.name == "another domain took it" {
 				domain = "dc1"
 			}
-			sequence, err := readAck(&nats.Msg{Data: []byte(c.data), Header: c.header}, "S", domain)
+			ack, err := readAck(&nats.Msg{Data: []byte(c.data), Header: c.header}, "S", domain)
 			if c.want == nil {
 				require.NoError(t, err)
-				require.EqualValues(t, 4, sequence)
+				require.EqualValues(t, 4, ack.Sequence)
+				require.Equal(t, c.name == "stored before", ack.Duplicate)
 				return
 			}
 			require.ErrorIs(t, err, c.want)
-			require.Zero(t, sequence)
+			require.Zero(t, ack.Sequence)
 		})
 	}
 }
@@ -57,8 +58,8 @@ func FuzzReadAck(f *testing.F) {
 	f.Add([]byte(`{"stream":"S","seq":4}`))
 	f.Add([]byte(`{"error":{"code":503,"err_code":10077}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if sequence, err := readAck(&nats.Msg{Data: data}, "S", ""); err == nil {
-			require.NotZero(t, sequence, "a message counts as stored without a place in the stream")
+		if ack, err := readAck(&nats.Msg{Data: data}, "S", ""); err == nil {
+			require.NotZero(t, ack.Sequence, "a message counts as stored without a place in the stream")
 		}
 	})
 }

@@ -1,5 +1,7 @@
 package outbox
 
+import "time"
+
 // OnPublished calls f after every row of a page is acknowledged and before the
 // cursor moves: the window in which a crash leaves messages stored and the
 // cursor behind.
@@ -7,3 +9,6 @@ func (r *Relay) OnPublished(f func(stream string, rows int)) { r.hooks.published
 
 // OnPolled calls f after every poll.
 func (r *Relay) OnPolled(f func()) { r.hooks.polled = f }
+
+// AnchorEvery sets how often the cursor is copied; zero copies every one.
+func (r *Relay) AnchorEvery(d time.Duration) { r.anchorEvery = d }

@@ -25,6 +25,7 @@ type flight struct {
 	pending     int
 	acked       int
 	high        highest
+	highRow     int32 // whose message it is, or -1
 	pausedUntil time.Time
 	reconnects  uint64
 }
@@ -36,7 +37,7 @@ type attempt struct {
 
 func newFlight(rows []row) *flight {
 	f := &flight{
-		rows:   rows,
+		rows: rows, highRow: -1,
 		state:  make([]uint8, len(rows)),
 		sentAt: make([]time.Time, len(rows)),
 		next:   make([]int32, len(rows)),
@@ -91,7 +92,7 @@ func (f *flight) stored(i int32, sequence uint64) {
 	f.state[i] = rowStored
 	f.acked++
 	if seq := int64(sequence); seq > f.high.sequence {
-		f.high = highest{seq, f.rows[i].id}
+		f.high, f.highRow = highest{seq, f.rows[i].id}, i
 	}
 	if f.next[i] >= 0 {
 		f.ready = append(f.ready, f.next[i])

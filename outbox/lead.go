@@ -115,9 +115,16 @@ type dispatcher struct {
 
 // lane is one stream as the dispatcher sees it.
 type lane struct {
-	name string
-	busy bool
-	pipe *pipeline
+	name  string
+	busy  bool
+	pipe  *pipeline
+	guard guard
+
+	faults    int       // in a row, of asking the broker
+	rewinds   int       // in a row, without what was sent again being found
+	heldUntil time.Time // nothing is done before
+
+	anchored, thinned time.Time // when the cursor was last copied, the copies thinned
 }
 
 // outcome is what a worker reports when its stream has nothing more to do.
@@ -189,24 +196,6 @@ func (d *dispatcher) adopt(ctx context.Context) error {
 	return d.loadLanes(ctx)
 }
 
-func (d *dispatcher) loadLanes(ctx context.Context) error {
-	rows, err := d.pool.Query(ctx, "select stream from "+d.out.schema+".outbox_state")
-	if err != nil {
-		return fmt.Errorf("read the cursors: %w", explain(err))
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return fmt.Errorf("read the cursors: %w", err)
-		}
-		if d.lanes[name] == nil {
-			d.lanes[name] = &lane{name: name}
-		}
-	}
-	return rows.Err()
-}
-
 // checkCluster refuses cursors of another cluster: their transaction ids would
 // match for ever, or skip.
 func (d *dispatcher) checkCluster(ctx context.Context) error {
@@ -241,11 +230,15 @@ func (d *dispatcher) checkCursors(ctx context.Context) error {
 }
 
 // dispatch polls the streams that have no worker and starts one for each that
-// has news.
+// has news. A stream that is to be looked at first is not polled.
 func (d *dispatcher) dispatch(stop, work context.Context) error {
 	var idle []string
 	for _, l := range d.lanes {
-		if !l.busy {
+		switch {
+		case l.busy || time.Now().Before(l.heldUntil):
+		case l.guard.used() && l.guard.overdue() >= 0:
+			d.start(stop, work, l, nil)
+		default:
 			idle = append(idle, l.name)
 		}
 	}
@@ -269,11 +262,12 @@ func (d *dispatcher) dispatch(stop, work context.Context) error {
 	return err
 }
 
+// start gives a lane to a worker; without news it only looks at its stream.
 func (d *dispatcher) start(stop, work context.Context, l *lane, news *delta) {
 	l.busy = true
 	d.busy++
 	go func() {
-		err := d.serve(stop, work, l, news)
+		err := d.tend(stop, work, l, news)
 		d.done <- outcome{l, err}
 	}()
 }
@@ -285,7 +279,7 @@ func (d *dispatcher) wait(stop, work context.Context) error {
 	if err != nil {
 		return err
 	}
-	timer := time.NewTimer(pause)
+	timer := time.NewTimer(min(pause, d.nextLook()))
 	defer timer.Stop()
 	select {
 	case o := <-d.done:
@@ -296,6 +290,21 @@ func (d *dispatcher) wait(stop, work context.Context) error {
 	case <-work.Done():
 	}
 	return nil
+}
+
+// nextLook is when a stream is to be looked at again, or may be.
+func (d *dispatcher) nextLook() time.Duration {
+	next := d.cfg.ProbeInterval
+	for _, l := range d.lanes {
+		switch {
+		case l.busy: // its worker reports
+		case time.Now().Before(l.heldUntil):
+			next = min(next, time.Until(l.heldUntil))
+		case l.guard.used():
+			next = min(next, -l.guard.overdue())
+		}
+	}
+	return next
 }
 
 func (d *dispatcher) finished(o outcome) error {

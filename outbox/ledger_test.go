@@ -33,6 +33,9 @@ func startLedger(t *testing.T, b bundle) *ledger {
 	durable := topology.Consumer{
 		Durable: "plattform__from_maskin", Stream: maskinEvents, Filter: subject.EventsOf(subject.Maskin),
 		MaxAckPending: 1, Start: topology.StartFirst(),
+		// A broker that comes back with an earlier state may wait for an answer
+		// that was given long ago.
+		AckWait: 5 * time.Second,
 	}
 	letters, ops := topology.DeadLetters(subject.Plattform, topology.Limits{}), topology.DeadLetterOps(subject.Plattform, topology.Limits{})
 	require.NoError(t, topology.Ensure(t.Context(), b.js, topology.Set{

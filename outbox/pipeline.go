@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/nats-io/nats.go"
 
 	"codeberg.org/dataverket/messaging/envelope"
@@ -29,6 +28,7 @@ type pipeline struct {
 	stream string
 	cfg    RelayConfig
 	health *health
+	guard  *guard
 
 	prefix string // of the reply subjects
 	acks   chan *nats.Msg
@@ -39,15 +39,9 @@ type pipeline struct {
 	failures int // in a row; only grows the pause, never gives up
 }
 
-// highest is the newest stored message of a page: what an anchor remembers.
-type highest struct {
-	sequence int64
-	id       pgtype.UUID
-}
-
-func newPipeline(nc *nats.Conn, stream string, cfg RelayConfig, health *health) (*pipeline, error) {
+func newPipeline(nc *nats.Conn, stream string, cfg RelayConfig, health *health, guard *guard) (*pipeline, error) {
 	p := &pipeline{
-		nc: nc, stream: stream, cfg: cfg, health: health,
+		nc: nc, stream: stream, cfg: cfg, health: health, guard: guard,
 		prefix: nc.NewRespInbox() + ".",
 		// Room for every message in flight and its resends. An answer that
 		// finds no room is dropped by the client: a resend, nothing worse.
@@ -65,36 +59,59 @@ func newPipeline(nc *nats.Conn, stream string, cfg RelayConfig, health *health) 
 // close ends the subscription; what is in flight stays unknown.
 func (p *pipeline) close() { _ = p.sub.Unsubscribe() }
 
-// publish returns when every row is stored, in order per key. It waits as long
-// as the broker makes it wait; only the end of ctx, or a closed connection,
-// ends it early, and then the outcome of what was in flight is unknown; and so
-// does the end of stop while the broker refuses and nothing is in flight.
+// publish returns when every row is stored, in order per key, and there is no
+// doubt that it still is: no cursor moves in doubt. It waits as long as the
+// broker makes it wait. The end of ctx, a closed connection or a stream that
+// seems to have lost messages (errSuspect) end it early, and then the outcome
+// of what was in flight is unknown; and so does the end of stop while the broker
+// refuses, or does not answer, and nothing is in flight (errStopped).
 func (p *pipeline) publish(stop, ctx context.Context, rows []row) (highest, error) {
 	p.pages++
 	f := newFlight(rows)
 	f.reconnects = p.nc.Stats().Reconnects
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
-	for f.acked < len(rows) {
+	if p.guard.overdue() >= 0 {
+		p.guard.suspect = true
+	}
+	for f.acked < len(rows) || p.guard.doubts() {
+		if err := p.probe(stop, ctx, f); err != nil {
+			return highest{}, err
+		}
 		if err := p.send(f); err != nil {
-			return f.high, err
+			return highest{}, err
 		}
 		select {
 		case m, open := <-p.acks:
 			if !open {
-				return f.high, nats.ErrConnectionClosed
+				return highest{}, nats.ErrConnectionClosed
 			}
 			p.receive(f, m)
 		case <-timer.C:
 			p.expire(f)
 			if stop.Err() != nil && f.pending == 0 && p.failures > 0 {
-				return f.high, errStopped
+				return highest{}, errStopped
 			}
 		case <-ctx.Done():
-			return f.high, context.Cause(ctx)
+			return highest{}, context.Cause(ctx)
 		}
 	}
-	return f.high, nil
+	return f.anchor(), nil
+}
+
+// probe looks, where there is a reason, whether the stream still holds what it
+// acknowledged. Messages sent to a stream that lost some would stand before
+// those that must be sent again.
+func (p *pipeline) probe(stop, ctx context.Context, f *flight) error {
+	if f.paused() || !p.guard.doubts() {
+		return nil
+	}
+	err := p.guard.check(stop, ctx, f.anchor())
+	if errors.Is(err, errNoAnswer) {
+		p.pause(f, err)
+		return nil
+	}
+	return err
 }
 
 // send publishes what is ready, as far as the window and a pause allow. After
@@ -170,9 +187,14 @@ func (p *pipeline) receive(f *flight, m *nats.Msg) {
 		return
 	}
 	i := int32(n)
-	sequence, err := readAck(m, p.stream, p.cfg.Domain)
+	ack, err := readAck(m, p.stream, p.cfg.Domain)
 	if err == nil {
-		f.stored(i, sequence)
+		// Sent after all of the pages before were stored, yet not stored after
+		// them: the stream gives sequences out again.
+		if !ack.Duplicate && int64(ack.Sequence) <= p.guard.newest.sequence {
+			p.guard.suspect = true
+		}
+		f.stored(i, ack.Sequence)
 		if p.failures > 0 {
 			p.failures = 0
 			p.health.good(streamPart + p.stream)
@@ -208,6 +230,7 @@ func (p *pipeline) pause(f *flight, why error) {
 		policy = backoff.Policy{Initial: time.Second, Max: 30 * time.Second}
 	}
 	p.failures++
+	p.guard.suspect = true // whatever held the stream back may have changed it
 	f.pausedUntil = time.Now().Add(policy.Delay(p.failures))
 	p.health.bad(streamPart+p.stream, why)
 }

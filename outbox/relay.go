@@ -58,6 +58,11 @@ type RelayConfig struct {
 	// DrainTimeout bounds a graceful stop. 100 ms to 10 min; default 5 s.
 	DrainTimeout time.Duration
 
+	// ProbeInterval is how often a stream is asked whether it still holds what
+	// it acknowledged; it is also asked after every reconnect and every fault.
+	// 10 ms to 10 min; default 30 s.
+	ProbeInterval time.Duration
+
 	// FailFast makes Run return an error if the database or the broker cannot
 	// be reached at its start, instead of waiting for it. Default false: wait.
 	FailFast bool
@@ -73,6 +78,7 @@ type Relay struct {
 	out      *Outbox
 	pool     *pgxpool.Pool
 	nc       *nats.Conn
+	prefix   string // of JetStream's API
 	cfg      RelayConfig
 	sql      statements
 	log      *slog.Logger
@@ -82,6 +88,8 @@ type Relay struct {
 	sizeHint atomic.Int64 // mean size in bytes of the rows read last
 	reached  atomic.Bool  // database and broker answered at least once
 	leading  atomic.Bool
+
+	anchorEvery time.Duration // between copies of a cursor
 }
 
 // hooks are crash points for tests; nil does nothing.
@@ -110,9 +118,10 @@ func NewRelay(out *Outbox, pool *pgxpool.Pool, js jetstream.JetStream, cfg Relay
 	}
 	log := cfg.Logger.With("component", "outbox.relay", "holder", cfg.Holder)
 	return &Relay{
-		out: out, pool: pool, nc: js.Conn(), cfg: cfg, log: log,
-		sql:    newStatements(out.schema),
-		health: &health{log: log, down: map[string]trouble{partRun: {errNotRunning, time.Now()}}},
+		out: out, pool: pool, nc: js.Conn(), prefix: apiPrefix(js, cfg.Domain), cfg: cfg, log: log,
+		sql:         newStatements(out.schema),
+		health:      &health{log: log, down: map[string]trouble{partRun: {errNotRunning, time.Now()}}},
+		anchorEvery: time.Second,
 	}, nil
 }
 

@@ -22,6 +22,7 @@ func (c RelayConfig) withDefaults(pollOnly bool) RelayConfig {
 	setDefault(&c.MaxPending, 1000)
 	setDefault(&c.AckTimeout, 5*time.Second)
 	setDefault(&c.DrainTimeout, 5*time.Second)
+	setDefault(&c.ProbeInterval, 30*time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -58,6 +59,7 @@ func (c RelayConfig) faults() []error {
 		{"MaxPending", int64(c.MaxPending), 1, 100_000, 1, "messages"},
 		{"AckTimeout", int64(c.AckTimeout), int64(100 * time.Millisecond), int64(time.Minute), int64(time.Millisecond), "milliseconds; well below the duplicate window, so that a resend is recognised"},
 		{"DrainTimeout", int64(c.DrainTimeout), int64(100 * time.Millisecond), int64(10 * time.Minute), int64(time.Millisecond), "milliseconds"},
+		{"ProbeInterval", int64(c.ProbeInterval), int64(10 * time.Millisecond), int64(10 * time.Minute), int64(time.Millisecond), "milliseconds: until then a loss may go unnoticed"},
 	}
 	var faults []error
 	for _, b := range bounds {

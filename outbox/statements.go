@@ -8,18 +8,22 @@ type statements struct {
 	termSQL
 	readSQL
 	moveSQL
+	healSQL
 }
 
 type (
 	leaseSQL struct{ acquire, renew, release string }                    // who leads
 	termSQL  struct{ cluster, alive, check, declare, adopt string }      // once a term
 	readSQL  struct{ poll, page, mark string }                           // what is new
-	moveSQL  struct{ commitBase, beginWalk, commitPage, endWalk string } // the cursor
+	moveSQL  struct{ commitBase, beginWalk, commitPage, endWalk string } // the cursor, forward
+
+	// what the broker lost: anchors and the cursor, back
+	healSQL struct{ lanes, readState, readAnchors, thin, settle, await, rewindTo, rewindAll string }
 )
 
 func newStatements(schema string) statements {
 	in := func(sql string) string { return strings.ReplaceAll(sql, "{{schema}}", schema) }
-	return statements{newLeaseSQL(in), newTermSQL(in), newReadSQL(in), newMoveSQL(in)}
+	return statements{newLeaseSQL(in), newTermSQL(in), newReadSQL(in), newMoveSQL(in), newHealSQL(in)}
 }
 
 // Fragments that several statements share.
@@ -42,10 +46,18 @@ const (
 	durable = `returning case when current_setting('synchronous_commit') = 'off'
           then set_config('synchronous_commit', 'on', true) end`
 
-	// anchor remembers the newest stored message: where to look whether the
+	// newest remembers the newest stored message: where to look whether the
 	// stream still holds what it acknowledged.
-	anchor = `acked_id = case when $5 >= s.acked_sequence then $6 else s.acked_id end,
+	newest = `acked_id = case when $5 >= s.acked_sequence then $6 else s.acked_id end,
        acked_sequence = greatest(s.acked_sequence, $5)`
+
+	// keep copies the cursor as it is before the move, when $7 says so. Both
+	// parts of the statement see the same rows.
+	keep = `, kept as (
+  insert into {{schema}}.outbox_anchors (stream, stream_created, acked_sequence, acked_id, base, floor, next_floor, target, ceiling, position)
+  select s.stream, s.stream_created, s.acked_sequence, s.acked_id, s.base, s.floor, s.next_floor, s.target, s.ceiling, s.position
+    from {{schema}}.outbox_state s, lease where s.stream = $3 and $7::boolean
+  on conflict do nothing)`
 
 	// pinPlan leaves the planner the ordered index scans only, and no compiler:
 	// what they cost does not depend on statistics.
@@ -86,13 +98,20 @@ insert into {{schema}}.outbox_alive (term) values ($1) on conflict do nothing`),
 
 		// Proves, before anything is published, that the cursors can be moved,
 		// and mends the floors after a sequence was set back (as TRUNCATE …
-		// RESTART IDENTITY does). It returns the sequence's cache: numbers handed
+		// RESTART IDENTITY does); anchors from before are dropped, for going back
+		// to their floors would hide rows. It returns the sequence's cache: numbers handed
 		// out in blocks would not follow the order of the transaction ids.
 		check: in(fence + `, mended as (
   update {{schema}}.outbox_state s
      set floor = case when ` + lastSeq + ` < greatest(s.floor, s.next_floor) then 0 else s.floor end,
          next_floor = case when ` + lastSeq + ` < greatest(s.floor, s.next_floor) then 0 else s.next_floor end
     from lease
+), void as (
+  delete from {{schema}}.outbox_anchors a using lease, {{schema}}.outbox_state s
+   where a.stream = s.stream and ` + lastSeq + ` < greatest(s.floor, s.next_floor, a.floor, a.next_floor)
+), proof as (
+  insert into {{schema}}.outbox_anchors (stream, acked_sequence, base, floor, next_floor)
+  select s.stream, s.acked_sequence, s.base, s.floor, s.next_floor from {{schema}}.outbox_state s where false
 )
 select q.seqcache,
        exists (select from {{schema}}.outbox_state s cross join lateral (
@@ -174,10 +193,10 @@ func newMoveSQL(in func(string) string) moveSQL {
 	return moveSQL{
 		// The floor of the new base was recorded by an earlier commit, hence
 		// before the new base was taken: no later transaction is below it.
-		commitBase: in(fence + `
+		commitBase: in(fence + keep + `
 update {{schema}}.outbox_state s
    set base = $4::pg_snapshot, floor = s.next_floor, next_floor = ` + lastSeq + `,
-       ` + anchor + `, updated_at = clock_timestamp()
+       ` + newest + `, updated_at = clock_timestamp()
   from lease where s.stream = $3 and s.target is null
 ` + durable),
 		beginWalk: in(fence + `
@@ -185,9 +204,9 @@ update {{schema}}.outbox_state s
    set target = pg_current_snapshot(), position = 0, ceiling = ` + lastSeq + `, updated_at = clock_timestamp()
   from lease where s.stream = $3 and s.target is null
 ` + durable),
-		commitPage: in(fence + `
+		commitPage: in(fence + keep + `
 update {{schema}}.outbox_state s
-   set position = $4, ` + anchor + `, updated_at = clock_timestamp()
+   set position = $4, ` + newest + `, updated_at = clock_timestamp()
   from lease where s.stream = $3 and s.target is not null
 ` + durable),
 		endWalk: in(fence + `
@@ -195,6 +214,67 @@ update {{schema}}.outbox_state s
    set base = s.target, floor = s.next_floor, next_floor = ` + lastSeq + `,
        target = null, position = null, ceiling = null, updated_at = clock_timestamp()
   from lease where s.stream = $3 and s.target is not null
+` + durable),
+	}
+}
+
+// newHealSQL is about anchors. Going back is fenced like going forward.
+func newHealSQL(in func(string) string) healSQL {
+	return healSQL{
+		lanes: in(`
+select s.stream, s.stream_created, s.acked_sequence, s.acked_id, a.acked_sequence, a.acked_id
+from {{schema}}.outbox_state s
+left join lateral (
+  select a.acked_sequence, a.acked_id from {{schema}}.outbox_anchors a
+   where a.stream = s.stream order by a.at desc limit 1) a on true`),
+		readState: in(`
+select stream_created, recreated, acked_sequence, acked_id from {{schema}}.outbox_state where stream = $1`),
+		readAnchors: in(`
+select a.at, a.acked_sequence, a.acked_id
+from {{schema}}.outbox_anchors a join {{schema}}.outbox_state s using (stream)
+where a.stream = $1 and a.stream_created is not distinct from s.stream_created
+order by a.acked_sequence, a.at`),
+
+		// The first of each minute and hour stays, so what stays once stays until
+		// it is too old. What is younger than a minute is kept as it came.
+		thin: in(fence + `
+delete from {{schema}}.outbox_anchors a
+ using lease, (
+   select b.at, row_number() over (partition by b.bucket order by b.at) as n
+     from (select at, case when at > now() - interval '1 minute' then at
+                           when at > now() - interval '1 hour' then date_trunc('minute', at)
+                           else date_trunc('hour', at) end as bucket
+             from {{schema}}.outbox_anchors where stream = $3) b) c
+ where a.stream = $3 and a.at = c.at and (c.n > 1 or a.at < now() - $4::interval)`),
+
+		settle: in(fence + `
+update {{schema}}.outbox_state s set stream_created = $4, recreated = null
+  from lease where s.stream = $3
+` + durable),
+		await: in(fence + `
+update {{schema}}.outbox_state s set recreated = $4
+  from lease where s.stream = $3
+` + durable),
+
+		// The row becomes what it was: any state that was once committed is a valid
+		// one to go on from. Anchors after it are of the lost timeline.
+		rewindTo: in(fence + `, gone as (
+  delete from {{schema}}.outbox_anchors a using lease, {{schema}}.outbox_anchors b
+   where b.stream = $3 and b.at = $4 and a.stream = b.stream and (a.acked_sequence, a.at) > (b.acked_sequence, b.at))
+update {{schema}}.outbox_state s
+   set base = a.base, floor = a.floor, next_floor = a.next_floor,
+       target = a.target, ceiling = a.ceiling, position = a.position,
+       acked_sequence = a.acked_sequence, acked_id = a.acked_id,
+       rewinds = s.rewinds + 1, rewound_at = clock_timestamp(), updated_at = clock_timestamp()
+  from lease, {{schema}}.outbox_anchors a where s.stream = $3 and a.stream = s.stream and a.at = $4
+` + durable),
+		rewindAll: in(fence + `, gone as (
+  delete from {{schema}}.outbox_anchors a using lease where a.stream = $3)
+update {{schema}}.outbox_state s
+   set base = '1:1:', floor = 0, next_floor = 0, target = null, ceiling = null, position = null,
+       acked_sequence = 0, acked_id = null,
+       rewinds = s.rewinds + 1, rewound_at = clock_timestamp(), updated_at = clock_timestamp()
+  from lease where s.stream = $3
 ` + durable),
 	}
 }

@@ -34,6 +34,8 @@ type StreamStatus struct {
 	AckedSequence int64         `json:"acked_sequence"` // the highest stream sequence recorded as stored
 	Walking       bool          `json:"walking"`        // a backlog larger than a page is being drained
 	Moved         time.Time     `json:"moved"`          // when the cursor moved last
+	Rewinds       int64         `json:"rewinds"`        // how often the cursor went back because the broker had lost messages
+	Recreated     bool          `json:"recreated"`      // the stream was deleted and created anew and waits for AcceptStream
 }
 
 // ReadStatus reads the state of an outbox from the database alone; neither
@@ -71,7 +73,7 @@ from (select true) one left join {{schema}}.outbox_lease l on true`, "{{schema}}
 func readStreams(ctx context.Context, tx pgx.Tx, schema string, s *Status) error {
 	sql := strings.ReplaceAll(`
 select s.stream, least(u.n, $1), u.n > $1, coalesce(clock_timestamp() - u.oldest, '0')::interval,
-       s.acked_sequence, s.target is not null, s.updated_at
+       s.acked_sequence, s.target is not null, s.updated_at, s.rewinds, s.recreated is not null
 from {{schema}}.outbox_state s
 cross join lateral (
   select count(*) as n, min(created_at) as oldest
@@ -95,7 +97,7 @@ order by s.stream`, "{{schema}}", schema)
 	}
 	s.Streams, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (StreamStatus, error) {
 		var t StreamStatus
-		err := r.Scan(&t.Stream, &t.Unpublished, &t.Capped, &t.OldestAge, &t.AckedSequence, &t.Walking, &t.Moved)
+		err := r.Scan(&t.Stream, &t.Unpublished, &t.Capped, &t.OldestAge, &t.AckedSequence, &t.Walking, &t.Moved, &t.Rewinds, &t.Recreated)
 		return t, err
 	})
 	return err

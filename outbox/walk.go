@@ -1,8 +1,8 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
-	"errors"
 )
 
 // walk publishes page by page what lies between base and target. While a page
@@ -15,12 +15,14 @@ import (
 func (d *dispatcher) walk(stop, work context.Context, l *lane) (err error) {
 	ctx, cancel := context.WithCancel(work)
 	ahead := d.readAhead(ctx, l.name)
-	move := mover{d: d, stream: l.name}
+	move := mover{d: d, lane: l}
 	defer func() {
 		cancel()
 		for range ahead { // until the reader has ended
 		}
-		err = errors.Join(err, move.wait())
+		// Of a move that failed it is unknown whether it is still to happen. That
+		// must end the term, which fences it, before anybody may go back.
+		err = cmp.Or(move.wait(), err)
 	}()
 	for next := range ahead {
 		if next.err != nil {
@@ -79,9 +81,9 @@ func (d *dispatcher) readAhead(ctx context.Context, stream string) <-chan readRe
 // mover commits the position of a walk in the background, one move at a time
 // and in order.
 type mover struct {
-	d      *dispatcher
-	stream string
-	moved  chan error // of the move that is under way; nil without one
+	d     *dispatcher
+	lane  *lane
+	moved chan error // of the move that is under way; nil without one
 }
 
 // to begins to move the cursor once the move before has ended.
@@ -92,7 +94,7 @@ func (m *mover) to(ctx context.Context, position int64, acked highest) error {
 	moved := make(chan error, 1)
 	m.moved = moved
 	go func() {
-		moved <- m.d.move(ctx, m.d.lease, m.d.sql.commitPage, m.stream, position, acked.sequence, acked.id)
+		moved <- m.d.commit(ctx, m.lane, m.d.sql.commitPage, position, acked)
 	}()
 	return nil
 }

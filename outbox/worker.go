@@ -1,25 +1,14 @@
 package outbox
 
-import (
-	"context"
-	"errors"
-)
+import "context"
 
 // serve publishes what a poll found for one stream and moves its cursor. A
 // delta that fits a page is published as it is; a larger one is walked.
 //
 // It works under work; when stop ends it finishes the page it is on.
 func (d *dispatcher) serve(stop, work context.Context, l *lane, news *delta) error {
-	err := d.publishNews(stop, work, l, news)
-	if errors.Is(err, errStopped) {
-		return nil // the cursor did not move: whoever leads next goes on from there
-	}
-	return err
-}
-
-func (d *dispatcher) publishNews(stop, work context.Context, l *lane, news *delta) error {
 	if l.pipe == nil {
-		pipe, err := newPipeline(d.nc, l.name, d.cfg, d.health)
+		pipe, err := newPipeline(d.nc, l.name, d.cfg, d.health, &l.guard)
 		if err != nil {
 			return err
 		}
@@ -30,7 +19,7 @@ func (d *dispatcher) publishNews(stop, work context.Context, l *lane, news *delt
 		if err != nil {
 			return err
 		}
-		return d.move(work, d.lease, d.sql.commitBase, l.name, news.snapshot, acked.sequence, acked.id)
+		return d.commit(work, l, d.sql.commitBase, news.snapshot, acked)
 	}
 	if !news.walking {
 		// Base, target and bounds are committed before the first row of the
@@ -45,6 +34,9 @@ func (d *dispatcher) publishNews(stop, work context.Context, l *lane, news *delt
 // publish returns when every row is stored in the stream.
 func (d *dispatcher) publish(stop, work context.Context, l *lane, rows []row) (highest, error) {
 	acked, err := l.pipe.publish(stop, work, rows)
+	if err == nil {
+		l.guard.newest = l.guard.newest.newer(acked)
+	}
 	if err == nil && d.hooks.published != nil {
 		d.hooks.published(l.name, len(rows))
 	}

@@ -1,0 +1,73 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"codeberg.org/dataverket/messaging/internal/pgschema"
+)
+
+// AcceptStream lets the relay go on with a stream that was deleted and created
+// anew (see RecreatedError): an operator says that the new one is meant to take
+// the place of the old. It works on the database alone; the relay that leads
+// notices within seconds.
+//
+// The new stream holds nothing of what the old one acknowledged, and who had
+// read how much of the old one is unknown. So the cursor goes back to the very
+// beginning: every row that is still in the outbox is published again, with its
+// id, in order. Consumers' inboxes absorb what they had handled. Anchors of the
+// old stream are dropped.
+//
+// by ("operator:ola") and reason are required and recorded in
+// outbox_accepted. schema as in Config; "" is the default. ErrNothingToAccept
+// where no relay found such a stream.
+func AcceptStream(ctx context.Context, pool *pgxpool.Pool, schema, stream, by, reason string) error {
+	if schema == "" {
+		schema = pgschema.Default
+	}
+	quoted, err := pgschema.Quote(schema)
+	var faults []error
+	if err != nil {
+		faults = append(faults, fmt.Errorf("outbox: accept stream: schema: %w", err))
+	}
+	for _, arg := range []struct{ name, value string }{{"stream", stream}, {"by", by}, {"reason", reason}} {
+		if strings.TrimSpace(arg.value) == "" {
+			faults = append(faults, fmt.Errorf("outbox: accept stream: %s is empty; say which stream, who decides and why", arg.name))
+		}
+	}
+	if len(faults) > 0 {
+		return errors.Join(faults...)
+	}
+	tag, err := pool.Exec(ctx, strings.ReplaceAll(acceptSQL, "{{schema}}", quoted), stream, by, reason)
+	switch {
+	case err != nil:
+		return fmt.Errorf("outbox: accept stream %s: %w", stream, explain(err))
+	case tag.RowsAffected() != 1:
+		return fmt.Errorf("outbox: accept stream %s: %w", stream, ErrNothingToAccept)
+	}
+	return nil
+}
+
+// acceptSQL needs no fence: only a stream that its relay holds has a creation
+// time in recreated, so no cursor of it is being moved. Floors of zero bound
+// nothing and are always valid.
+const acceptSQL = `
+with waiting as (
+  select stream, stream_created, recreated from {{schema}}.outbox_state
+   where stream = $1 and recreated is not null for update
+), noted as (
+  insert into {{schema}}.outbox_accepted (stream, created_before, created_after, accepted_by, reason)
+  select stream, stream_created, recreated, $2, $3 from waiting
+), dropped as (
+  delete from {{schema}}.outbox_anchors a using waiting w where a.stream = w.stream
+)
+update {{schema}}.outbox_state s
+   set base = '1:1:', floor = 0, next_floor = 0, target = null, ceiling = null, position = null,
+       acked_sequence = 0, acked_id = null, stream_created = w.recreated, recreated = null,
+       updated_at = clock_timestamp()
+  from waiting w where s.stream = w.stream
+` + durable

@@ -1,0 +1,142 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// How many anchors there are: every cursor write is one, the last second's are
+// not copied, and what is copied is thinned with age to at most a few hundred
+// rows per stream.
+const (
+	thinEvery     = time.Minute
+	rewindHorizon = 24 * time.Hour // what is older is not gone back to
+)
+
+// highest is the newest stored message of a page: what an anchor remembers. The
+// zero value says that nothing was stored yet.
+type highest struct {
+	sequence int64
+	id       pgtype.UUID
+}
+
+// newer returns the one with the higher sequence.
+func (h highest) newer(other highest) highest {
+	if other.sequence > h.sequence {
+		return other
+	}
+	return h
+}
+
+// anchor is a cursor of the past, by the moment until which it was the cursor.
+// All that was published up to it lies in the stream at or below its message.
+type anchor struct {
+	highest
+	at time.Time // exactly as in the database, its key
+}
+
+// state is what the database knows of a stream's past.
+type state struct {
+	created   time.Time // zero: never recorded
+	recreated bool      // waits for an operator
+	acked     highest   // the newest anchor: the cursor itself
+	anchors   []anchor  // the older ones, oldest first
+}
+
+// commit moves the cursor of a lane past rows that are stored. Now and then it
+// copies the cursor before, in the same statement.
+func (d *dispatcher) commit(ctx context.Context, l *lane, sql string, to any, acked highest) error {
+	now := time.Now()
+	keep := now.Sub(l.anchored) >= d.anchorEvery
+	if keep && now.Sub(l.thinned) >= thinEvery {
+		if err := d.thin(ctx, l.name); err != nil {
+			return err
+		}
+		l.thinned = now
+	}
+	if keep {
+		l.anchored = now
+	}
+	return d.move(ctx, d.lease, sql, l.name, to, acked.sequence, acked.id, keep)
+}
+
+// thin drops the anchors that are too many or too old.
+func (d *dispatcher) thin(ctx context.Context, stream string) error {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.LeaseTTL)
+	defer cancel()
+	if _, err := d.pool.Exec(ctx, d.sql.thin, d.lease.holder, d.lease.term, stream, rewindHorizon); err != nil {
+		return fmt.Errorf("thin the anchors of %s: %w", stream, explain(err))
+	}
+	return nil
+}
+
+// readState reads cursor and anchors of a stream. Nobody moves them meanwhile:
+// the lane is busy with us, and the fence keeps others out.
+func (d *dispatcher) readState(ctx context.Context, stream string) (state, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.LeaseTTL)
+	defer cancel()
+	var s state
+	var created, recreated *time.Time
+	err := d.pool.QueryRow(ctx, d.sql.readState, stream).Scan(&created, &recreated, &s.acked.sequence, &s.acked.id)
+	if err != nil {
+		return s, fmt.Errorf("read the cursor of %s: %w", stream, explain(err))
+	}
+	if created != nil {
+		s.created = *created
+	}
+	s.recreated = recreated != nil
+	rows, err := d.pool.Query(ctx, d.sql.readAnchors, stream)
+	if err != nil {
+		return s, fmt.Errorf("read the anchors of %s: %w", stream, explain(err))
+	}
+	s.anchors, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (a anchor, err error) {
+		return a, r.Scan(&a.at, &a.sequence, &a.id)
+	})
+	if err != nil {
+		return s, fmt.Errorf("read the anchors of %s: %w", stream, explain(err))
+	}
+	return s, nil
+}
+
+// loadLanes makes a lane of every cursor that has none yet.
+func (d *dispatcher) loadLanes(ctx context.Context) error {
+	rows, err := d.pool.Query(ctx, d.sql.lanes)
+	if err != nil {
+		return fmt.Errorf("read the cursors: %w", explain(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var created *time.Time
+		var older *int64
+		l := &lane{guard: guard{ask: d.asker(), every: d.cfg.ProbeInterval, suspect: true}}
+		g := &l.guard
+		if err := rows.Scan(&l.name, &created, &g.newest.sequence, &g.newest.id, &older, &g.before.id); err != nil {
+			return fmt.Errorf("read the cursors: %w", err)
+		}
+		if g.stream = l.name; created != nil {
+			g.created = *created
+		}
+		if older != nil {
+			g.before.sequence = *older
+		}
+		if d.lanes[l.name] == nil {
+			d.lanes[l.name] = l
+		}
+	}
+	return rows.Err()
+}
+
+// anchor returns what an anchor can remember of a page. A row whose header
+// does not carry the row's id could not be recognised in the stream; such rows
+// are not ours, and are published without being an anchor.
+func (f *flight) anchor() highest {
+	if f.highRow < 0 || !strings.Contains(f.rows[f.highRow].headers, "Nats-Msg-Id: "+f.rows[f.highRow].uuid()) {
+		return highest{}
+	}
+	return f.high
+}
