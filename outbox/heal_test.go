@@ -110,7 +110,7 @@ func (b bundle) requireAllThere(t *testing.T, totals map[string]int) {
 			}
 		}
 		return true
-	}, 30*time.Second, 20*time.Millisecond, "events are missing in the stream")
+	}, 20*time.Second, 20*time.Millisecond, "events are missing in the stream")
 }
 
 // enqueueEach commits n events on three keys, a page each.
