@@ -30,6 +30,10 @@
 //   - A full, missing or slow stream holds back its own messages only.
 //   - An outage of the broker or the database becomes lag. No message has a
 //     budget of attempts, and none is dropped.
+//   - Messages that the broker acknowledged and lost (an unflushed tail, a
+//     restored copy) are published again, before anything newer of their key.
+//     Only a stream that was deleted and created anew waits for an operator
+//     (RecreatedError, AcceptStream).
 //   - Memory is bounded by PageRows and PageBytes per stream, whatever the
 //     backlog.
 //

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -193,31 +192,66 @@ func TestStreamRolledBackIsHealed(t *testing.T) {
 	}
 }
 
-// The copy is of the middle of a page, of which some was acknowledged and no
-// cursor tells: the relay compares what it remembers of the page.
+// Of a page that is under way some was acknowledged, which no cursor tells yet,
+// and then lost: the relay compares what it remembers of the page.
 func TestStreamRolledBackInTheMiddleOfAPageIsHealed(t *testing.T) {
 	t.Parallel()
 	f := setupFrail(t)
-	shortenDuplicateWindow(t, f.bundle)
-	r := f.newRelay(t, outbox.RelayConfig{})
-	var once sync.Once
-	stored, resume := make(chan struct{}), make(chan struct{})
-	r.OnPublished(func(string, int) { once.Do(func() { close(stored); <-resume }) })
-	run(t, r)
-	f.server.Stop()
-	require.NoError(t, os.CopyFS(f.backup, os.DirFS(f.store))) // an empty stream
-	require.NoError(t, f.server.Restart(t.Context()))
-	f.awaitConnection(t)
+	f.save(t) // empty
+	s, err := f.js.Stream(t.Context(), events)
+	require.NoError(t, err)
+	cfg := s.CachedInfo().Config
+	cfg.MaxMsgs = 20 // the page of 50 gets no further
+	_, err = f.js.UpdateStream(t.Context(), cfg)
+	require.NoError(t, err)
 	counter := map[string]int{}
 	f.enqueueCounted(t, counter, 50)
-	<-stored
+	f.relay(t, outbox.RelayConfig{})
+	f.requireStored(t, events, 20)
+	require.EqualValues(t, 50, f.status(t).Unpublished)
 	f.lose(t, func() {})
-	close(resume)
 	f.requireAllThere(t, counter)
 }
 
-// Two streams of one broker are rolled back; each heals by itself. A stream
-// shared with other producers was filled up by them meanwhile: its last
+// No reconnect, no look is due: only the acknowledgement itself tells that the
+// stream gives sequences out again.
+func TestSequenceGivenOutAgainIsNoticedAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.newRelay(t, outbox.RelayConfig{ProbeInterval: 10 * time.Minute})
+	run(t, r)
+	counter := map[string]int{}
+	b.enqueueEach(t, counter, 5)
+	require.NoError(t, b.js.DeleteStream(t.Context(), events))
+	createStreams(t, b.js)
+	b.enqueueCounted(t, counter, 1)
+	requireRecreated(t, b, r)
+	require.EqualValues(t, 1, b.status(t).Unpublished, "the cursor moved in doubt")
+}
+
+// Older anchors are looked at too: what lies before the newest may be missing.
+func TestMessageMissingAtAnOlderAnchorIsPublishedAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	shortenDuplicateWindow(t, b)
+	r := b.newRelay(t, outbox.RelayConfig{})
+	r.AnchorEvery(0)
+	stop := run(t, r)
+	counter := map[string]int{}
+	b.enqueueEach(t, counter, 10)
+	stop()
+	s, err := b.js.Stream(t.Context(), events)
+	require.NoError(t, err)
+	require.NoError(t, s.DeleteMsg(t.Context(), 9))
+	last, err := s.GetMsg(t.Context(), 10)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return time.Since(last.Time) > 300*time.Millisecond }, 20*time.Second, time.Millisecond) // the window
+	b.relay(t, outbox.RelayConfig{})
+	b.requireAllThere(t, counter)
+	require.EqualValues(t, 1, b.status(t).Rewinds)
+}
+
+// A stream shared with other producers was filled up by them meanwhile: its last
 // sequence is high again, and only the message at the anchor tells.
 func TestRollbackIsNoticedThoughOthersFilledTheStreamUp(t *testing.T) {
 	t.Parallel()
