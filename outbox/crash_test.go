@@ -320,7 +320,7 @@ func TestDatabaseKilledWhileAPageIsInFlightStillPublishes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server, b := crashable(t)
-			b.out = oneStream(t) // a second stream's poll would notice the crash
+			b.out = oneStream(t)                     // a second stream's poll would notice the crash
 			stop := b.relay(t, outbox.RelayConfig{}) // what a relay writes once for a new stream would flush
 			b.enqueue(t, "warm", 1)
 			b.requireDrained(t)

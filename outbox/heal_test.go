@@ -404,3 +404,37 @@ func TestRecreatedStreamWaitsForTheOperator(t *testing.T) {
 		})
 	}
 }
+
+// Neither a broker that does not answer nor a stream that waits for its operator
+// makes a stop wait.
+func TestStopDoesNotWaitForAStreamInDoubt(t *testing.T) {
+	t.Parallel()
+	t.Run("no answer", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		asked := make(chan *nats.Msg, 100)
+		sub, err := b.js.Conn().ChanSubscribe("$JS.dc9.API.STREAM.INFO."+events, asked)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, sub.Unsubscribe()) }()
+		stop := b.relay(t, outbox.RelayConfig{Domain: "dc9", AckTimeout: time.Minute, DrainTimeout: time.Minute})
+		b.enqueue(t, "a", 1)
+		<-asked
+		began := time.Now()
+		stop()
+		require.Less(t, time.Since(began), 10*time.Second)
+	})
+	t.Run("recreated", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t)
+		r := b.newRelay(t, outbox.RelayConfig{ProbeInterval: 50 * time.Millisecond, DrainTimeout: time.Minute})
+		stop := run(t, r)
+		b.enqueueEach(t, map[string]int{}, 3)
+		require.NoError(t, b.js.DeleteStream(t.Context(), events))
+		createStreams(t, b.js)
+		b.enqueue(t, "a", 1)
+		requireRecreated(t, b, r)
+		began := time.Now()
+		stop()
+		require.Less(t, time.Since(began), 10*time.Second)
+	})
+}
