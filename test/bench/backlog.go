@@ -103,7 +103,7 @@ func settle(ctx context.Context, db *database) error {
 
 // markUnpublished makes the relay start from the first row again.
 func markUnpublished(ctx context.Context, db *database) error {
-	_, err := db.Exec(ctx, "delete from messaging.outbox_state")
+	_, err := db.Exec(ctx, "with anchors as (delete from messaging.outbox_anchors) delete from messaging.outbox_state")
 	return err
 }
 
