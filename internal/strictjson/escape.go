@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// escapeLen is the length of \uXXXX.
+// escapeLen is the length of a \u escape with its four hex digits.
 const escapeLen = 6
 
 // escape accepts the escape at pos.
@@ -24,7 +24,7 @@ func (s *scanner) escape() bool {
 	return s.fail(s.pos, "unknown escape")
 }
 
-// unicodeEscape accepts \uXXXX, or two of them that form a surrogate pair.
+// unicodeEscape accepts a \u escape, or two of them that form a surrogate pair.
 func (s *scanner) unicodeEscape() bool {
 	unit, ok := codeUnit(s.data[s.pos:])
 	switch {
@@ -43,7 +43,7 @@ func (s *scanner) unicodeEscape() bool {
 	return true
 }
 
-// codeUnit reads the \uXXXX that b begins with.
+// codeUnit reads the \u escape that b begins with.
 func codeUnit(b []byte) (rune, bool) {
 	if len(b) < escapeLen || b[0] != '\\' || b[1] != 'u' {
 		return 0, false
