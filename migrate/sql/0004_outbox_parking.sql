@@ -1,0 +1,53 @@
+-- Parking: messages that no stream will ever take, and what operators decide.
+
+-- One row per ordering key that is held back. A row of the key is held if its
+-- seq is the head's or higher: it is neither published nor forgotten, while the
+-- cursor passes over it and the other keys go on. Retention keeps such rows.
+create table {{schema}}.outbox_parked (
+	stream text not null,
+	ordering_key text not null,
+	-- The head: the first row of the key that could not be stored.
+	seq bigint not null,
+	id uuid not null,
+	subject text not null,
+	-- Why, in words; never a payload.
+	cause text not null,
+	parked_at timestamptz not null default clock_timestamp(),
+	-- An operator let the key go on: the relay publishes what is held in order,
+	-- and then deletes this row. Null while the key is held.
+	released_at timestamptz,
+	released_by text,
+	reason text,
+	-- How far a release has come.
+	position bigint,
+	constraint outbox_parked_pkey primary key (stream, ordering_key)
+);
+
+-- Messages that an operator gave up: they are never published, also when the
+-- cursor goes back. Kept as long as the row in outbox_events.
+create table {{schema}}.outbox_discarded (
+	stream text not null,
+	id uuid not null,
+	seq bigint not null,
+	ordering_key text not null,
+	subject text not null,
+	cause text not null,
+	discarded_at timestamptz not null default clock_timestamp(),
+	discarded_by text not null,
+	reason text not null,
+	constraint outbox_discarded_pkey primary key (stream, seq)
+);
+
+-- Whole streams that an operator wants published again. The relay that leads
+-- carries a request out, which is what keeps it in step with the cursor.
+create table {{schema}}.outbox_rewinds (
+	stream text not null,
+	requested_at timestamptz not null default clock_timestamp(),
+	-- The anchor to go back to, by its time; null goes back to the beginning.
+	anchor_at timestamptz,
+	requested_by text not null,
+	reason text not null,
+	done_at timestamptz,
+	constraint outbox_rewinds_pkey primary key (stream, requested_at)
+);
+create index outbox_rewinds_open on {{schema}}.outbox_rewinds (stream) where done_at is null;
