@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -11,6 +12,15 @@ import (
 // about the rest.
 func TestEveryAnswerHasItsClass(t *testing.T) {
 	t.Parallel()
+	for _, usual := range []bool{false, true} {
+		t.Run(fmt.Sprintf("usual form known %t", usual), func(t *testing.T) {
+			t.Parallel()
+			testAnswers(t, usual)
+		})
+	}
+}
+
+func testAnswers(t *testing.T, usual bool) {
 	for _, c := range []struct {
 		name, data string
 		header     nats.Header
@@ -41,7 +51,11 @@ func TestEveryAnswerHasItsClass(t *testing.T) {
 			if c.name == "another domain took it" {
 				domain = "dc1"
 			}
-			ack, err := readAck(&nats.Msg{Data: []byte(c.data), Header: c.header}, "S", domain)
+			r := ackReader{stream: "S", domain: domain}
+			if usual {
+				r.usual = usualAck("S", domain)
+			}
+			ack, err := r.ack(&nats.Msg{Data: []byte(c.data), Header: c.header})
 			if c.want == nil {
 				require.NoError(t, err)
 				require.EqualValues(t, 4, ack.Sequence)
@@ -54,22 +68,41 @@ func TestEveryAnswerHasItsClass(t *testing.T) {
 	}
 }
 
+// The quick reading of the usual form must never see more than JSON does.
 func FuzzReadAck(f *testing.F) {
 	f.Add([]byte(`{"stream":"S","seq":4}`))
+	f.Add([]byte(`{"stream":"S","domain":"hub","seq":4}`))
+	f.Add([]byte(`{"stream":"S","seq":4,"duplicate":true}`))
+	f.Add([]byte(`{"stream":"S","seq":04}`))
 	f.Add([]byte(`{"error":{"code":503,"err_code":10077}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if ack, err := readAck(&nats.Msg{Data: data}, "S", ""); err == nil {
-			require.NotZero(t, ack.Sequence, "a message counts as stored without a place in the stream")
+		m := &nats.Msg{Data: data}
+		slow, slowErr := (&ackReader{stream: "S"}).ack(m)
+		for _, domain := range []string{"", "hub"} {
+			quick, err := (&ackReader{stream: "S", usual: usualAck("S", domain)}).ack(m)
+			require.Equal(t, slowErr, err)
+			require.Equal(t, slow.Sequence, quick.Sequence)
+			require.Equal(t, slow.Duplicate, quick.Duplicate)
+		}
+		if slowErr == nil {
+			require.NotZero(t, slow.Sequence, "a message counts as stored without a place in the stream")
 		}
 	})
 }
 
+// Whatever row was sent before, the header of a row is its own.
 func FuzzHeaderColumn(f *testing.F) {
-	f.Add("Nats-Msg-Id: 1\r\nX-Correlation-Id: a: b\r\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		h := nats.Header{}
-		if headerInto(h, text) == nil && text == "" {
-			require.Empty(t, h)
+	f.Add("Nats-Msg-Id: 1\r\nX-Correlation-Id: a: b\r\n", "Nats-Msg-Id: 2\r\nX-Correlation-Id: c\r\n")
+	f.Add("a: 1\r\nb: 2\r\n", "a: 1\r\na: 2\r\n")
+	f.Add("Dv-Site: x\r\nb: 2\r\n", "Dv-Site: y\r\n")
+	f.Fuzz(func(t *testing.T, before, text string) {
+		fresh, used := newOutgoing("S", "oslo"), newOutgoing("S", "oslo")
+		if used.resetHeader(before) != nil || fresh.resetHeader(text) != nil {
+			return
 		}
+		if !used.replaceHeader(text) {
+			require.NoError(t, used.resetHeader(text))
+		}
+		require.Equal(t, fresh.msg.Header, used.msg.Header)
 	})
 }

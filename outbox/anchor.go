@@ -3,7 +3,6 @@ package outbox
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,6 +43,7 @@ type anchor struct {
 type state struct {
 	created   time.Time // zero: never recorded
 	recreated bool      // waits for an operator
+	released  time.Time // when a parked key was last released; zero: never
 	acked     highest   // the newest anchor: the cursor itself
 	anchors   []anchor  // the older ones, oldest first
 }
@@ -81,13 +81,16 @@ func (d *dispatcher) readState(ctx context.Context, stream string) (state, error
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.LeaseTTL)
 	defer cancel()
 	var s state
-	var created, recreated *time.Time
-	err := d.pool.QueryRow(ctx, d.sql.readState, stream).Scan(&created, &recreated, &s.acked.sequence, &s.acked.id)
+	var created, recreated, released *time.Time
+	err := d.pool.QueryRow(ctx, d.sql.readState, stream).Scan(&created, &recreated, &released, &s.acked.sequence, &s.acked.id)
 	if err != nil {
 		return s, fmt.Errorf("read the cursor of %s: %w", stream, explain(err))
 	}
 	if created != nil {
 		s.created = *created
+	}
+	if released != nil {
+		s.released = *released
 	}
 	s.recreated = recreated != nil
 	rows, err := d.pool.Query(ctx, d.sql.readAnchors, stream)
@@ -129,14 +132,4 @@ func (d *dispatcher) loadLanes(ctx context.Context) error {
 		}
 	}
 	return rows.Err()
-}
-
-// anchor returns what an anchor can remember of a page. A row whose header
-// does not carry the row's id could not be recognised in the stream; such rows
-// are not ours, and are published without being an anchor.
-func (f *flight) anchor() highest {
-	if f.highRow < 0 || !strings.Contains(f.rows[f.highRow].headers, "Nats-Msg-Id: "+f.rows[f.highRow].uuid()) {
-		return highest{}
-	}
-	return f.high
 }

@@ -22,17 +22,34 @@ type row struct {
 
 func (r *row) size() int { return len(r.envelope) + len(r.headers) + len(r.subject) + len(r.key) }
 
+func (r *row) uuid() string {
+	text, err := r.id.Value()
+	if err != nil || text == nil {
+		return "unknown"
+	}
+	return fmt.Sprint(text)
+}
+
 // delta is what a poll found for one stream.
 type delta struct {
 	stream   string
 	snapshot string // the snapshot the rows were read with
 	rows     []row  // in seq order; empty when it is not complete
 	complete bool   // rows are everything between base and snapshot
-	walking  bool   // a walk was begun earlier and is to be resumed
 	bytes    int
+	flags
 }
 
-func (d *delta) idle() bool { return d.complete && !d.walking && len(d.rows) == 0 }
+// flags are what a poll tells of a stream beside its new rows.
+type flags struct {
+	walking    bool // a walk was begun earlier and is to be resumed
+	exceptions bool // there are parked keys or discarded rows
+	requested  bool // an operator asks for something
+}
+
+func (d *delta) idle() bool {
+	return d.complete && !d.walking && !d.requested && len(d.rows) == 0
+}
 
 // poll asks for the new rows of the given streams in one statement.
 //
@@ -49,13 +66,13 @@ func (r *Relay) poll(ctx context.Context, streams []string) ([]*delta, error) {
 		return nil, fmt.Errorf("look for new rows: %w", explain(err))
 	}
 	found := make(map[string]*delta, len(streams))
-	err = eachPollRow(rows, func(stream, snapshot string, walking bool, e *row) {
+	err = eachPollRow(rows, func(stream, snapshot string, f flags, e *row) {
 		d := found[stream]
 		if d == nil {
 			d = &delta{stream: stream, complete: true}
 			found[stream] = d
 		}
-		d.snapshot, d.walking = snapshot, walking
+		d.snapshot, d.flags = snapshot, f
 		r.addToDelta(d, e, limit)
 	})
 	if err != nil {
@@ -86,50 +103,48 @@ func (r *Relay) addToDelta(d *delta, e *row, limit int) {
 }
 
 // eachPollRow scans the rows of a poll; e is nil for a stream without news.
-func eachPollRow(rows pgx.Rows, visit func(stream, snapshot string, walking bool, e *row)) error {
+func eachPollRow(rows pgx.Rows, visit func(stream, snapshot string, f flags, e *row)) error {
 	defer rows.Close()
 	for rows.Next() {
 		var (
 			stream, snapshot      string
-			walking               bool
+			f                     flags
 			seq                   *int64
 			id                    pgtype.UUID
 			subject, key, headers *string
 			envelope              []byte
 		)
-		if err := rows.Scan(&stream, &walking, &snapshot, &seq, &id, &subject, &key, &headers, &envelope); err != nil {
+		if err := rows.Scan(&stream, &f.walking, &f.exceptions, &f.requested, &snapshot, &seq, &id, &subject, &key, &headers, &envelope); err != nil {
 			return err
 		}
 		if seq == nil {
-			visit(stream, snapshot, walking, nil)
+			visit(stream, snapshot, f, nil)
 			continue
 		}
-		visit(stream, snapshot, walking, &row{*seq, id, *subject, *key, *headers, envelope})
+		visit(stream, snapshot, f, &row{*seq, id, *subject, *key, *headers, envelope})
 	}
 	return rows.Err()
 }
 
-// page is a part of a walk.
-type page struct {
-	rows []row // in seq order
-	last bool  // nothing follows
-}
-
 // readPage reads the page of a walk that follows the given position, or the
 // committed one if that is later. Base and target come from the state row.
-//
-// The batch is one round trip. It runs in a transaction of its own so that the
-// plan can be pinned: with the planner's freedom a page reads and sorts the
-// whole backlog, since without statistics it prefers a bitmap.
 func (r *Relay) readPage(ctx context.Context, stream string, after int64) (page, error) {
+	limit := r.pageRows()
+	return r.readPinned(ctx, stream, limit, r.sql.page, stream, limit, after)
+}
+
+// readPinned reads a page with a plan that does not depend on statistics: with
+// the planner's freedom a page reads and sorts the whole backlog, since without
+// statistics it prefers a bitmap. The plan is pinned in a transaction of its
+// own; the batch is one round trip.
+func (r *Relay) readPinned(ctx context.Context, stream string, limit int, sql string, args ...any) (page, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.LeaseTTL)
 	defer cancel()
 	var p page
 	var batch pgx.Batch
-	limit := r.pageRows()
 	batch.Queue("begin read only")
 	batch.Queue(pinPlan)
-	batch.Queue(r.sql.page, stream, limit, after).Query(func(rows pgx.Rows) (err error) {
+	batch.Queue(sql, args...).Query(func(rows pgx.Rows) (err error) {
 		p, err = r.collectPage(rows, limit)
 		return err
 	})
@@ -163,6 +178,7 @@ func (r *Relay) collectPage(rows pgx.Rows, limit int) (page, error) {
 	}
 	if len(p.rows) > 0 {
 		r.sizeHint.Store(int64(bytes / len(p.rows)))
+		p.through = p.rows[len(p.rows)-1].seq
 	}
 	rows.Close()
 	return p, rows.Err()

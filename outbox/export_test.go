@@ -10,5 +10,6 @@ func (r *Relay) OnPublished(f func(stream string, rows int)) { r.hooks.published
 // OnPolled calls f after every poll.
 func (r *Relay) OnPolled(f func()) { r.hooks.polled = f }
 
-// AnchorEvery sets how often the cursor is copied; zero copies every one.
-func (r *Relay) AnchorEvery(d time.Duration) { r.anchorEvery = d }
+// AnchorEvery sets how often the cursor is moved in a walk and copied; zero
+// moves it past every page and copies every one.
+func (r *Relay) AnchorEvery(d time.Duration) { r.anchorEvery, r.moveEvery = d, min(d, r.moveEvery) }

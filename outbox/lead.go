@@ -120,6 +120,8 @@ type lane struct {
 	pipe  *pipeline
 	guard guard
 
+	except exceptions // as of the latest look
+
 	faults    int       // in a row, of asking the broker
 	rewinds   int       // in a row, without what was sent again being found
 	heldUntil time.Time // nothing is done before

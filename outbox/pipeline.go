@@ -5,17 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
-	"codeberg.org/dataverket/messaging/envelope"
 	"codeberg.org/dataverket/messaging/internal/backoff"
 )
 
-// tick is how often a pipeline looks for late answers while it waits.
-const tick = 50 * time.Millisecond
+const (
+	tick       = 50 * time.Millisecond // between looks for late answers
+	pagesAhead = 4                     // pages of one stream that may be under way
+)
 
 // pipeline publishes pages of one stream: many messages in flight, but of one
 // ordering key never more than one, so that no resend can overtake (P4).
@@ -29,28 +29,34 @@ type pipeline struct {
 	cfg    RelayConfig
 	health *health
 	guard  *guard
+	except *exceptions
+	park   func(ctx context.Context, r *row, cause error) (bool, error)
 
 	prefix string // of the reply subjects
 	acks   chan *nats.Msg
 	sub    *nats.Subscription
-	pages  uint64 // pages so far; tells late answers of an old page apart
-	msg    nats.Msg
+	read   ackReader
+	next   int64 // number of the row that is published next; tells late answers apart
+	msg    outgoing
 
 	failures int // in a row; only grows the pause, never gives up
 }
 
-func newPipeline(nc *nats.Conn, stream string, cfg RelayConfig, health *health, guard *guard) (*pipeline, error) {
+func (d *dispatcher) newPipeline(l *lane) (*pipeline, error) {
 	p := &pipeline{
-		nc: nc, stream: stream, cfg: cfg, health: health, guard: guard,
-		prefix: nc.NewRespInbox() + ".",
+		nc: d.nc, stream: l.name, cfg: d.cfg, health: d.health, guard: &l.guard, except: &l.except,
+		park: func(ctx context.Context, r *row, cause error) (bool, error) { return d.park(ctx, l, r, cause) },
+
+		prefix: d.nc.NewRespInbox() + ".",
+		read:   ackReader{stream: l.name, domain: d.cfg.Domain},
 		// Room for every message in flight and its resends. An answer that
 		// finds no room is dropped by the client: a resend, nothing worse.
-		acks: make(chan *nats.Msg, 4*cfg.MaxPending),
-		msg:  nats.Msg{Header: nats.Header{}},
+		acks: make(chan *nats.Msg, 4*d.cfg.MaxPending),
+		msg:  newOutgoing(l.name, d.cfg.Site),
 	}
-	sub, err := nc.ChanSubscribe(p.prefix+"*", p.acks)
+	sub, err := d.nc.ChanSubscribe(p.prefix+"*", p.acks)
 	if err != nil {
-		return nil, fmt.Errorf("subscribe to acknowledgements of %s: %w", stream, err)
+		return nil, fmt.Errorf("subscribe to acknowledgements of %s: %w", l.name, err)
 	}
 	p.sub = sub
 	return p, nil
@@ -59,44 +65,90 @@ func newPipeline(nc *nats.Conn, stream string, cfg RelayConfig, health *health, 
 // close ends the subscription; what is in flight stays unknown.
 func (p *pipeline) close() { _ = p.sub.Unsubscribe() }
 
-// publish returns when every row is stored, in order per key, and there is no
-// doubt that it still is: no cursor moves in doubt. It waits as long as the
-// broker makes it wait. The end of ctx, a closed connection or a stream that
-// seems to have lost messages (errSuspect) end it early, and then the outcome
-// of what was in flight is unknown; and so does the end of stop while the broker
-// refuses, or does not answer, and nothing is in flight (errStopped).
-func (p *pipeline) publish(stop, ctx context.Context, rows []row) (highest, error) {
-	p.pages++
-	f := newFlight(rows)
+// publish publishes pages until there are no more, and tells arrived of each,
+// in order, when every row up to its end is stored, in order per key, and
+// there is no doubt that it still is: no cursor moves in doubt. complete says
+// that the last page was among them.
+//
+// It waits as long as the broker makes it wait. After stop it takes no further
+// page. The end of ctx, a closed connection, an error of arrived or a stream
+// that seems to have lost messages (errSuspect) end it early, and then the
+// outcome of what was in flight is unknown; and so does the end of stop while
+// the broker refuses, or does not answer, and nothing is in flight (errStopped).
+func (p *pipeline) publish(stop, ctx context.Context, pages <-chan readResult, arrived func(*flightPage) error) (complete bool, err error) {
+	f := newFlight(p.next, p.guard.newest.sequence)
+	defer func() { p.next = f.end() }()
 	f.reconnects = p.nc.Stats().Reconnects
 	timer := time.NewTicker(tick)
 	defer timer.Stop()
-	if p.guard.overdue() >= 0 {
-		p.guard.suspect = true
-	}
-	for f.acked < len(rows) || p.guard.doubts() {
-		if err := p.probe(stop, ctx, f); err != nil {
-			return highest{}, err
+	stopped := stop.Done()
+	for pages != nil || len(f.pages) > 0 || p.guard.doubts() {
+		if err := p.advance(stop, ctx, f, arrived); err != nil {
+			return false, err
 		}
-		if err := p.send(f); err != nil {
-			return highest{}, err
+		room := pages
+		if len(f.pages) >= pagesAhead {
+			room = nil
 		}
 		select {
+		case next, open := <-room:
+			if !open {
+				return false, context.Cause(ctx)
+			}
+			if next.err != nil {
+				return false, next.err
+			}
+			if p.board(f, next.rows); next.last {
+				pages, complete = nil, true
+			}
 		case m, open := <-p.acks:
 			if !open {
-				return highest{}, nats.ErrConnectionClosed
+				return false, nats.ErrConnectionClosed
 			}
-			p.receive(f, m)
+			if err := p.receive(ctx, f, m); err != nil {
+				return false, err
+			}
 		case <-timer.C:
 			p.expire(f)
 			if stop.Err() != nil && f.pending == 0 && p.failures > 0 {
-				return highest{}, errStopped
+				return false, errStopped
 			}
+		case <-stopped:
+			pages, stopped = nil, nil
 		case <-ctx.Done():
-			return highest{}, context.Cause(ctx)
+			return false, context.Cause(ctx)
 		}
 	}
-	return f.anchor(), nil
+	return complete, nil
+}
+
+// board takes a page aboard.
+func (p *pipeline) board(f *flight, rows []row) {
+	if len(rows) == 0 {
+		return
+	}
+	if p.guard.overdue() >= 0 {
+		p.guard.suspect = true
+	}
+	f.join(rows, p.except.pass)
+}
+
+// advance does what can be done now: look whether the stream is as it was left,
+// report pages, send.
+func (p *pipeline) advance(stop, ctx context.Context, f *flight, arrived func(*flightPage) error) error {
+	if err := p.probe(stop, ctx, f); err != nil {
+		return err
+	}
+	for !p.guard.doubts() {
+		page := f.leave()
+		if page == nil {
+			break
+		}
+		if err := arrived(page); err != nil {
+			return err
+		}
+	}
+	return p.send(ctx, f)
 }
 
 // probe looks, where there is a reason, whether the stream still holds what it
@@ -106,7 +158,7 @@ func (p *pipeline) probe(stop, ctx context.Context, f *flight) error {
 	if f.paused() || !p.guard.doubts() {
 		return nil
 	}
-	err := p.guard.check(stop, ctx, f.anchor())
+	err := p.guard.check(stop, ctx, f.newest.anchor())
 	if errors.Is(err, errNoAnswer) {
 		p.pause(f, err)
 		return nil
@@ -117,94 +169,100 @@ func (p *pipeline) probe(stop, ctx context.Context, f *flight) error {
 // send publishes what is ready, as far as the window and a pause allow. After
 // a fault the window is one message, until one is stored: an outage costs a
 // probe per pause, not a full window.
-func (p *pipeline) send(f *flight) error {
+func (p *pipeline) send(ctx context.Context, f *flight) error {
 	window := p.cfg.MaxPending
 	if p.failures > 0 {
 		window = 1
 	}
-	for f.pending < window && !f.paused() {
-		i, ok := f.pop()
+	if f.pending >= window || f.paused() {
+		return nil
+	}
+	for now := time.Now(); f.pending < window; {
+		number, ok := f.pop()
 		if !ok {
 			return nil
 		}
-		err := p.sendRow(f, i)
+		r := f.at(number).row
+		err := p.msg.send(p.nc, r, p.prefix+strconv.FormatInt(number, 36))
 		switch {
+		case err == nil:
+			f.sent(number, now)
 		case errors.Is(err, nats.ErrConnectionClosed):
 			return err
-		case err != nil:
-			f.failed(i)
-			p.pause(f, fmt.Errorf("message %s on %s: not sent: %w", f.rows[i].uuid(), f.rows[i].subject, classifySend(err)))
+		default:
+			return p.refused(ctx, f, number, fmt.Errorf("not sent: %w", classifySend(err)))
+		}
+	}
+	return nil
+}
+
+// receive takes an answer, and all others that are there.
+func (p *pipeline) receive(ctx context.Context, f *flight, m *nats.Msg) error {
+	for {
+		if err := p.receiveOne(ctx, f, m); err != nil {
+			return err
+		}
+		select {
+		case next, open := <-p.acks:
+			if !open {
+				return nats.ErrConnectionClosed
+			}
+			m = next
+		default:
 			return nil
 		}
-		f.sent(i)
 	}
-	return nil
 }
 
-// sendRow writes one message. The message value is reused: the client encodes
-// it before it returns.
-func (p *pipeline) sendRow(f *flight, i int32) error {
-	r := &f.rows[i]
-	clear(p.msg.Header)
-	if err := headerInto(p.msg.Header, r.headers); err != nil {
-		return fmt.Errorf("row %d: %w", r.seq, err)
-	}
-	p.msg.Header[nats.ExpectedStreamHdr] = []string{p.stream}
-	if p.cfg.Site != "" {
-		p.msg.Header[envelope.HeaderSite] = []string{p.cfg.Site}
-	}
-	p.msg.Subject, p.msg.Data = r.subject, r.envelope
-	p.msg.Reply = p.prefix + strconv.FormatUint(p.pages, 36) + "_" + strconv.FormatInt(int64(i), 36)
-	return p.nc.PublishMsg(&p.msg)
-}
-
-var errHeaderColumn = errors.New("the header column is not made of lines \"Name: value\"")
-
-// headerInto parses the header column, lines of "Name: value", into h.
-func headerInto(h nats.Header, text string) error {
-	for line := range strings.SplitSeq(text, "\r\n") {
-		if line == "" {
-			continue
-		}
-		name, value, ok := strings.Cut(line, ": ")
-		if !ok {
-			return errHeaderColumn
-		}
-		h[name] = append(h[name], value)
-	}
-	return nil
-}
-
-// receive takes one answer. An answer of any attempt proves that the message
+// receiveOne takes one answer. An answer of any attempt proves that the message
 // is stored, since all attempts carry the same id.
-func (p *pipeline) receive(f *flight, m *nats.Msg) {
-	page, row, ok := strings.Cut(m.Subject[len(p.prefix):], "_")
-	if n, err := strconv.ParseUint(page, 36, 64); !ok || err != nil || n != p.pages {
-		return // a late answer for an earlier page
+func (p *pipeline) receiveOne(ctx context.Context, f *flight, m *nats.Msg) error {
+	number, err := strconv.ParseInt(m.Subject[len(p.prefix):], 36, 64)
+	if err != nil {
+		return nil
 	}
-	n, err := strconv.ParseInt(row, 36, 32)
-	if err != nil || n < 0 || int(n) >= len(f.rows) {
-		return
+	s := f.at(number)
+	if s == nil {
+		return nil // a late answer, of a page that has arrived
 	}
-	i := int32(n)
-	ack, err := readAck(m, p.stream, p.cfg.Domain)
-	if err == nil {
-		// Sent after all of the pages before were stored, yet not stored after
-		// them: the stream gives sequences out again.
-		if !ack.Duplicate && int64(ack.Sequence) <= p.guard.newest.sequence {
-			p.guard.suspect = true
+	ack, err := p.read.ack(m)
+	if err != nil {
+		if s.state == rowInFlight {
+			return p.refused(ctx, f, number, err)
 		}
-		f.stored(i, ack.Sequence)
-		if p.failures > 0 {
-			p.failures = 0
-			p.health.good(streamPart + p.stream)
+		return nil
+	}
+	// Sent after other messages were stored, yet not stored after them: the
+	// stream gives sequences out again.
+	if !ack.Duplicate && int64(ack.Sequence) <= s.page.after {
+		p.guard.suspect = true
+	}
+	f.stored(number, ack.Sequence, ack.Duplicate)
+	if p.failures > 0 {
+		p.failures = 0
+		p.health.good(streamPart + p.stream)
+	}
+	return nil
+}
+
+// refused deals with a message that was not taken: its key is parked, if nothing
+// can ever change that, or the stream is held back for a while.
+func (p *pipeline) refused(ctx context.Context, f *flight, number int64, why error) error {
+	r := f.at(number).row
+	why = fmt.Errorf("message %s on %s: %w", r.uuid(), r.subject, why)
+	if errors.Is(why, errImpossible) {
+		parked, err := p.park(ctx, r, why)
+		if err != nil {
+			return err
 		}
-		return
+		if parked {
+			f.hold(number)
+			return nil
+		}
 	}
-	if f.state[i] == rowInFlight {
-		f.failed(i)
-		p.pause(f, fmt.Errorf("message %s on %s: %w", f.rows[i].uuid(), f.rows[i].subject, err))
-	}
+	f.failed(number)
+	p.pause(f, why)
+	return nil
 }
 
 // expire sends again what was not answered in time, and at once what was in
@@ -216,7 +274,11 @@ func (p *pipeline) expire(f *flight) {
 		return
 	}
 	if late := f.failOlder(time.Now().Add(-p.cfg.AckTimeout)); late > 0 {
-		p.pause(f, fmt.Errorf("%w: %d message(s) not acknowledged within %v", errUnknown, late, p.cfg.AckTimeout))
+		why := fmt.Errorf("%w: %d message(s) not acknowledged within %v", errUnknown, late, p.cfg.AckTimeout)
+		if denied := p.nc.LastError(); errors.Is(denied, nats.ErrPermissionViolation) {
+			why = fmt.Errorf("%w; the last error of the connection: %w", why, denied)
+		}
+		p.pause(f, why)
 	}
 }
 
@@ -233,12 +295,4 @@ func (p *pipeline) pause(f *flight, why error) {
 	p.guard.suspect = true // whatever held the stream back may have changed it
 	f.pausedUntil = time.Now().Add(policy.Delay(p.failures))
 	p.health.bad(streamPart+p.stream, why)
-}
-
-func (r *row) uuid() string {
-	text, err := r.id.Value()
-	if err != nil || text == nil {
-		return "unknown"
-	}
-	return fmt.Sprint(text)
 }

@@ -39,17 +39,22 @@ type RelayConfig struct {
 	// notification costs. 1 ms to 1 min; default 950 ms, and 100 ms with PollOnly.
 	PollInterval time.Duration
 
-	// PageRows bounds the rows held in memory per stream. 1 to 100,000;
-	// default 2,000.
+	// PageRows bounds the rows of a page, which is what is read in one go; of one
+	// stream up to six pages are in memory. 1 to 100,000; default 2,000.
 	PageRows int
 
-	// PageBytes bounds the bytes held in memory per stream, give or take one
-	// message. 1 KiB to 1 GiB; default 16 MiB.
+	// PageBytes bounds the bytes of a page, give or take one message; of one
+	// stream up to six pages are in memory. 1 KiB to 1 GiB; default 4 MiB.
 	PageBytes int
 
 	// MaxPending bounds the unacknowledged messages per stream. 1 to 100,000;
 	// default 1,000.
 	MaxPending int
+
+	// MaxParked bounds the keys of a stream that are parked because a message of
+	// theirs can never be stored. Beyond that it is probably the stream that does
+	// not fit, and it is held back instead. 1 to 100,000; default 100.
+	MaxParked int
 
 	// AckTimeout is the wait for an acknowledgement before the message is sent
 	// again with the same id. 100 ms to 1 min; default 5 s.
@@ -90,6 +95,7 @@ type Relay struct {
 	leading  atomic.Bool
 
 	anchorEvery time.Duration // between copies of a cursor
+	moveEvery   time.Duration // between moves of a cursor in a walk
 }
 
 // hooks are crash points for tests; nil does nothing.
@@ -121,7 +127,7 @@ func NewRelay(out *Outbox, pool *pgxpool.Pool, js jetstream.JetStream, cfg Relay
 		out: out, pool: pool, nc: js.Conn(), prefix: apiPrefix(js, cfg.Domain), cfg: cfg, log: log,
 		sql:         newStatements(out.schema),
 		health:      &health{log: log, down: map[string]trouble{partRun: {errNotRunning, time.Now()}}},
-		anchorEvery: time.Second,
+		anchorEvery: time.Second, moveEvery: moveEvery,
 	}, nil
 }
 

@@ -18,8 +18,9 @@ func (c RelayConfig) withDefaults(pollOnly bool) RelayConfig {
 	// a statement of its own.
 	setDefault(&c.PollInterval, 950*time.Millisecond)
 	setDefault(&c.PageRows, 2000)
-	setDefault(&c.PageBytes, 16<<20)
+	setDefault(&c.PageBytes, 4<<20)
 	setDefault(&c.MaxPending, 1000)
+	setDefault(&c.MaxParked, 100)
 	setDefault(&c.AckTimeout, 5*time.Second)
 	setDefault(&c.DrainTimeout, 5*time.Second)
 	setDefault(&c.ProbeInterval, 30*time.Second)
@@ -57,6 +58,7 @@ func (c RelayConfig) faults() []error {
 		{"PageRows", int64(c.PageRows), 1, 100_000, 1, "rows"},
 		{"PageBytes", int64(c.PageBytes), 1 << 10, 1 << 30, 1, "bytes"},
 		{"MaxPending", int64(c.MaxPending), 1, 100_000, 1, "messages"},
+		{"MaxParked", int64(c.MaxParked), 1, 100_000, 1, "keys"},
 		{"AckTimeout", int64(c.AckTimeout), int64(100 * time.Millisecond), int64(time.Minute), int64(time.Millisecond), "milliseconds; well below the duplicate window, so that a resend is recognised"},
 		{"DrainTimeout", int64(c.DrainTimeout), int64(100 * time.Millisecond), int64(10 * time.Minute), int64(time.Millisecond), "milliseconds"},
 		{"ProbeInterval", int64(c.ProbeInterval), int64(10 * time.Millisecond), int64(10 * time.Minute), int64(time.Millisecond), "milliseconds: until then a loss may go unnoticed"},

@@ -135,6 +135,8 @@ func (d *dispatcher) examine(ctx context.Context, l *lane, s state) (finding, er
 		case seen == lost:
 			f.lost = &a
 			return f, nil
+		case !a.at.After(s.released):
+			f.back = nil // a key that was released since would not come again from there
 		case seen == held || a.sequence == 0: // nothing was published yet: that cannot be lost
 			f.back = &a
 		}
@@ -151,21 +153,14 @@ func (d *dispatcher) examine(ctx context.Context, l *lane, s state) (finding, er
 // docs/decisions/0007). Where no anchor is left, all rows are published again:
 // repeats, never gaps.
 func (d *dispatcher) rewind(ctx context.Context, l *lane, s state, f finding) error {
-	var to highest
-	err := error(nil)
-	if f.back != nil {
-		to = f.back.highest
-		err = d.move(ctx, d.lease, d.sql.rewindTo, l.name, f.back.at)
-	} else {
-		err = d.move(ctx, d.lease, d.sql.rewindAll, l.name)
-	}
+	to, err := d.goBack(ctx, l, f.back)
 	if err != nil {
 		return err
 	}
 	d.log.Warn("the broker lost messages it had acknowledged; they are published again", "stream", l.name,
 		"expected_sequence", s.acked.sequence, "missing_at", f.lost.sequence,
 		"found_first", f.first, "found_last", f.last, "from_sequence", to.sequence, "all_rows", f.back == nil)
-	l.guard.newest, l.guard.before, l.guard.rewound = to, highest{}, true
+	l.guard.rewound = true
 	l.rewinds++
 	if l.rewinds > 1 {
 		policy := backoff.Policy{Initial: time.Second, Max: time.Minute}

@@ -9,6 +9,7 @@ type statements struct {
 	readSQL
 	moveSQL
 	healSQL
+	parkSQL
 }
 
 type (
@@ -19,11 +20,14 @@ type (
 
 	// what the broker lost: anchors and the cursor, back
 	healSQL struct{ lanes, readState, readAnchors, thin, settle, await, rewindTo, rewindAll string }
+
+	// what is passed over, and what operators ask for
+	parkSQL struct{ held, discarded, park, top, heldPage, unpark, request, requestDone string }
 )
 
 func newStatements(schema string) statements {
 	in := func(sql string) string { return strings.ReplaceAll(sql, "{{schema}}", schema) }
-	return statements{newLeaseSQL(in), newTermSQL(in), newReadSQL(in), newMoveSQL(in), newHealSQL(in)}
+	return statements{newLeaseSQL(in), newTermSQL(in), newReadSQL(in), newMoveSQL(in), newHealSQL(in), newParkSQL(in)}
 }
 
 // Fragments that several statements share.
@@ -136,7 +140,12 @@ func newReadSQL(in func(string) string) readSQL {
 		// snapshot it returns is the one the rows were read with. Each branch
 		// walks an index from a known place; what sorts is at most a page.
 		poll: in(`
-select s.stream, s.target is not null, pg_current_snapshot()::text, ` + rowColumns + `
+select s.stream, s.target is not null,
+       exists (select from {{schema}}.outbox_parked p where p.stream = s.stream)
+         or exists (select from {{schema}}.outbox_discarded p where p.stream = s.stream),
+       exists (select from {{schema}}.outbox_parked p where p.stream = s.stream and p.released_at is not null)
+         or exists (select from {{schema}}.outbox_rewinds r where r.stream = s.stream and r.done_at is null),
+       pg_current_snapshot()::text, ` + rowColumns + `
 from {{schema}}.outbox_state s
 left join lateral (
   (select ` + rowColumns + `
@@ -228,7 +237,7 @@ left join lateral (
   select a.acked_sequence, a.acked_id from {{schema}}.outbox_anchors a
    where a.stream = s.stream order by a.at desc limit 1) a on true`),
 		readState: in(`
-select stream_created, recreated, acked_sequence, acked_id from {{schema}}.outbox_state where stream = $1`),
+select stream_created, recreated, released_at, acked_sequence, acked_id from {{schema}}.outbox_state where stream = $1`),
 		readAnchors: in(`
 select a.at, a.acked_sequence, a.acked_id
 from {{schema}}.outbox_anchors a join {{schema}}.outbox_state s using (stream)
@@ -273,8 +282,58 @@ update {{schema}}.outbox_state s
 update {{schema}}.outbox_state s
    set base = '1:1:', floor = 0, next_floor = 0, target = null, ceiling = null, position = null,
        acked_sequence = 0, acked_id = null,
+       released_at = null,
        rewinds = s.rewinds + 1, rewound_at = clock_timestamp(), updated_at = clock_timestamp()
   from lease where s.stream = $3
+` + durable),
+	}
+}
+
+// newParkSQL is about keys and rows that the cursor passes over.
+func newParkSQL(in func(string) string) parkSQL {
+	return parkSQL{
+		held: in(`
+select ordering_key, seq, released_at is not null from {{schema}}.outbox_parked where stream = $1 order by seq`),
+		discarded: in(`
+select seq from {{schema}}.outbox_discarded where stream = $1`),
+
+		// A key that is parked already has a new head: an earlier row, or one that
+		// a release came to.
+		park: in(fence + `
+insert into {{schema}}.outbox_parked (stream, ordering_key, seq, id, subject, cause)
+select $3, $4, $5, $6, $7, $8 from lease
+on conflict (stream, ordering_key) do update
+   set seq = excluded.seq, id = excluded.id, subject = excluded.subject, cause = excluded.cause,
+       parked_at = clock_timestamp(), released_at = null, released_by = null, reason = null
+` + durable),
+
+		top: in(`
+select coalesce(max(seq), 0) from {{schema}}.outbox_events where stream = $1`),
+
+		// What the cursor has passed: all that the base sees, and of the target
+		// what the walk has come to.
+		heldPage: in(`
+select ` + rowColumns + `
+from {{schema}}.outbox_state s join {{schema}}.outbox_events e using (stream)
+where s.stream = $1 and e.stream = $1 and e.ordering_key = $2 and e.seq > $3 and e.seq <= $4
+  and (pg_visible_in_snapshot(e.xid, s.base)
+       or s.target is not null and e.seq <= s.position and pg_visible_in_snapshot(e.xid, s.target))
+order by e.seq limit $5`),
+
+		// Going back to an anchor from before would not bring these rows again.
+		unpark: in(fence + `, gone as (
+  delete from {{schema}}.outbox_parked p using lease where p.stream = $3 and p.ordering_key = $4)
+update {{schema}}.outbox_state s
+   set ` + newest + `, released_at = clock_timestamp(), updated_at = clock_timestamp()
+  from lease where s.stream = $3
+` + durable),
+
+		request: in(`
+select requested_at, anchor_at, requested_by from {{schema}}.outbox_rewinds
+ where stream = $1 and done_at is null order by requested_at limit 1`),
+		requestDone: in(fence + `
+update {{schema}}.outbox_rewinds r set done_at = clock_timestamp()
+  from lease where r.stream = $3 and r.requested_at = $4
 ` + durable),
 	}
 }

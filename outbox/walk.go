@@ -3,100 +3,82 @@ package outbox
 import (
 	"cmp"
 	"context"
+	"time"
 )
 
-// walk publishes page by page what lies between base and target. While a page
-// is published, the next one is read and the cursor of the one before is
-// committed.
+// walk publishes page by page what lies between base and target. Pages are read
+// ahead, and the cursor is committed behind.
 //
 // Reading ahead goes from a position in memory, which polls must never do. Here
 // it is safe: base and target are committed, so what lies between them can
 // neither grow nor shrink, not even by a crash of the database.
 func (d *dispatcher) walk(stop, work context.Context, l *lane) (err error) {
-	ctx, cancel := context.WithCancel(work)
-	ahead := d.readAhead(ctx, l.name)
 	move := mover{d: d, lane: l}
 	defer func() {
-		cancel()
-		for range ahead { // until the reader has ended
-		}
 		// Of a move that failed it is unknown whether it is still to happen. That
 		// must end the term, which fences it, before anybody may go back.
 		err = cmp.Or(move.wait(), err)
 	}()
-	for next := range ahead {
-		if next.err != nil {
-			return next.err
-		}
-		if rows := next.rows; len(rows) > 0 {
-			acked, err := d.publish(stop, work, l, rows)
-			if err != nil {
-				return err
-			}
-			if err := move.to(work, rows[len(rows)-1].seq, acked); err != nil {
-				return err
-			}
-		}
-		switch {
-		case next.last:
-			if err := move.wait(); err != nil {
-				return err
-			}
-			return d.move(work, d.lease, d.sql.endWalk, l.name)
-		case stop.Err() != nil:
-			return nil // whoever leads next resumes the walk
-		}
+	read := func(ctx context.Context, after int64) (page, error) { return d.readPage(ctx, l.name, after) }
+	complete, err := d.publish(stop, work, l, feed{0, read}, func(p *flightPage) error {
+		return move.to(work, p.last, p.newest.anchor())
+	})
+	if err != nil {
+		return err
 	}
-	return context.Cause(work)
+	if err := move.flush(work); err != nil || !complete {
+		return err // after a stop, whoever leads next resumes the walk
+	}
+	return d.move(work, d.lease, d.sql.endWalk, l.name)
 }
 
-// readResult is a page, or why there is none.
-type readResult struct {
-	page
-	err error
-}
-
-// readAhead reads the pages of a walk, one more than its receiver has taken.
-// The channel is closed after the last page, an error or the end of ctx.
-func (d *dispatcher) readAhead(ctx context.Context, stream string) <-chan readResult {
-	pages := make(chan readResult)
-	go func() {
-		defer close(pages)
-		for position := int64(0); ; {
-			p, err := d.readPage(ctx, stream, position)
-			select {
-			case pages <- readResult{p, err}:
-			case <-ctx.Done():
-				return
-			}
-			if err != nil || p.last {
-				return
-			}
-			position = p.rows[len(p.rows)-1].seq
-		}
-	}()
-	return pages
-}
+// moveEvery is the least time between two moves of the cursor in a walk. What
+// was published since the last one is published again after a crash, well
+// inside the duplicate window.
+const moveEvery = 100 * time.Millisecond
 
 // mover commits the position of a walk in the background, one move at a time
-// and in order.
+// and in order. Positions that come too quickly are passed over.
 type mover struct {
-	d     *dispatcher
-	lane  *lane
-	moved chan error // of the move that is under way; nil without one
+	d        *dispatcher
+	lane     *lane
+	position int64
+	acked    highest
+	due      bool       // position is not committed
+	began    time.Time  // the latest move
+	moved    chan error // of the move that is under way; nil without one
 }
 
-// to begins to move the cursor once the move before has ended.
+// to notes a position, and begins to move the cursor there if it is time.
 func (m *mover) to(ctx context.Context, position int64, acked highest) error {
+	m.position, m.acked, m.due = position, m.acked.newer(acked), true
+	if m.moved != nil && len(m.moved) == 0 || time.Since(m.began) < m.d.moveEvery {
+		return nil
+	}
+	return m.begin(ctx)
+}
+
+func (m *mover) begin(ctx context.Context) error {
 	if err := m.wait(); err != nil {
 		return err
 	}
 	moved := make(chan error, 1)
-	m.moved = moved
+	m.moved, m.began, m.due = moved, time.Now(), false
+	position, acked := m.position, m.acked
 	go func() {
 		moved <- m.d.commit(ctx, m.lane, m.d.sql.commitPage, position, acked)
 	}()
 	return nil
+}
+
+// flush moves the cursor to the last position, and waits for it.
+func (m *mover) flush(ctx context.Context) error {
+	if m.due {
+		if err := m.begin(ctx); err != nil {
+			return err
+		}
+	}
+	return m.wait()
 }
 
 // wait ends with the move that is under way, and returns its error.

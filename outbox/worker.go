@@ -2,24 +2,28 @@ package outbox
 
 import "context"
 
-// serve publishes what a poll found for one stream and moves its cursor. A
-// delta that fits a page is published as it is; a larger one is walked.
+// serve does what a poll found to be done for one stream: what operators ask
+// for, then the new rows. A delta that fits a page is published as it is; a
+// larger one is walked.
 //
-// It works under work; when stop ends it finishes the page it is on.
+// It works under work; when stop ends it finishes what is under way.
 func (d *dispatcher) serve(stop, work context.Context, l *lane, news *delta) error {
 	if l.pipe == nil {
-		pipe, err := newPipeline(d.nc, l.name, d.cfg, d.health, &l.guard)
+		pipe, err := d.newPipeline(l)
 		if err != nil {
 			return err
 		}
 		l.pipe = pipe
 	}
-	if news.complete && !news.walking {
-		acked, err := d.publish(stop, work, l, news.rows)
-		if err != nil {
+	l.except = exceptions{}
+	if news.exceptions || news.requested {
+		wentBack, err := d.obey(stop, work, l)
+		if err != nil || wentBack {
 			return err
 		}
-		return d.commit(work, l, d.sql.commitBase, news.snapshot, acked)
+	}
+	if news.complete && !news.walking {
+		return d.serveDelta(stop, work, l, news)
 	}
 	if !news.walking {
 		// Base, target and bounds are committed before the first row of the
@@ -31,14 +35,38 @@ func (d *dispatcher) serve(stop, work context.Context, l *lane, news *delta) err
 	return d.walk(stop, work, l)
 }
 
-// publish returns when every row is stored in the stream.
-func (d *dispatcher) publish(stop, work context.Context, l *lane, rows []row) (highest, error) {
-	acked, err := l.pipe.publish(stop, work, rows)
-	if err == nil {
-		l.guard.newest = l.guard.newest.newer(acked)
+// serveDelta publishes all that is new, and makes the snapshot it was read with
+// the base.
+func (d *dispatcher) serveDelta(stop, work context.Context, l *lane, news *delta) error {
+	if len(news.rows) == 0 {
+		return nil
 	}
-	if err == nil && d.hooks.published != nil {
-		d.hooks.published(l.name, len(rows))
+	var newest highest
+	complete, err := d.publish(stop, work, l, whole(news.rows), func(p *flightPage) error {
+		newest = p.newest.anchor()
+		return nil
+	})
+	if err != nil || !complete {
+		return err
 	}
-	return acked, err
+	return d.commit(work, l, d.sql.commitBase, news.snapshot, newest)
+}
+
+// publish publishes a feed. It tells whether the feed came to its end, which it
+// does not after a stop.
+func (d *dispatcher) publish(stop, work context.Context, l *lane, f feed, arrived func(*flightPage) error) (bool, error) {
+	ctx, cancel := context.WithCancel(work)
+	pages := f.pages(ctx)
+	defer func() {
+		cancel()
+		for range pages { // until the reader has ended
+		}
+	}()
+	return l.pipe.publish(stop, work, pages, func(p *flightPage) error {
+		l.guard.newest = l.guard.newest.newer(p.newest.anchor())
+		if d.hooks.published != nil {
+			d.hooks.published(l.name, p.rows)
+		}
+		return arrived(p)
+	})
 }

@@ -18,8 +18,6 @@ create table {{schema}}.outbox_parked (
 	released_at timestamptz,
 	released_by text,
 	reason text,
-	-- How far a release has come.
-	position bigint,
 	constraint outbox_parked_pkey primary key (stream, ordering_key)
 );
 
@@ -37,6 +35,10 @@ create table {{schema}}.outbox_discarded (
 	reason text not null,
 	constraint outbox_discarded_pkey primary key (stream, seq)
 );
+
+-- When a parked key was last released. What was published then lies behind no
+-- anchor from before: going back to one of those would not publish it again.
+alter table {{schema}}.outbox_state add column released_at timestamptz;
 
 -- Whole streams that an operator wants published again. The relay that leads
 -- carries a request out, which is what keeps it in step with the cursor.
