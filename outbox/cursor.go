@@ -163,22 +163,18 @@ func (r *Relay) pageRows() int {
 }
 
 func (r *Relay) collectPage(rows pgx.Rows, limit int) (page, error) {
+	defer rows.Close()
 	p := page{last: true}
-	bytes := 0
-	for rows.Next() {
-		var e row
-		if err := rows.Scan(&e.seq, &e.id, &e.subject, &e.key, &e.headers, &e.envelope); err != nil {
+	b := newPageBuffer(limit, limit*int(r.sizeHint.Load()))
+	for p.last && rows.Next() {
+		if err := b.add(rows); err != nil {
 			return page{}, err
 		}
-		p.rows = append(p.rows, e)
-		if bytes += e.size(); bytes > r.cfg.PageBytes || len(p.rows) == limit {
-			p.last = false
-			break
-		}
+		p.last = b.size() <= r.cfg.PageBytes && len(b.rows) < limit
 	}
-	if len(p.rows) > 0 {
-		r.sizeHint.Store(int64(bytes / len(p.rows)))
-		p.through = p.rows[len(p.rows)-1].seq
+	if n := len(b.rows); n > 0 {
+		r.sizeHint.Store(int64(b.size() / n))
+		p.rows, p.through = b.take(), b.rows[n-1].seq
 	}
 	rows.Close()
 	return p, rows.Err()

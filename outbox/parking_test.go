@@ -1,0 +1,341 @@
+package outbox_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/jackc/pgx/v5"
+
+	"codeberg.org/dataverket/messaging/outbox"
+)
+
+// tooLarge is more than the streams of these tests take, and no more than Enqueue does.
+var tooLarge = strings.Repeat("x", 8<<10)
+
+// enqueuePadded commits one message whose envelope has the size of its pad.
+func (b bundle) enqueuePadded(t testing.TB, key string, n int, pad string) {
+	t.Helper()
+	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+		return b.out.Enqueue(origin(t.Context()), tx, serverCounted.New(key, counted{Key: key, N: n, Pad: pad}))
+	})
+	require.NoError(t, err)
+}
+
+// limit sets the largest message that the event stream takes; -1 for any.
+func (b bundle) limit(t testing.TB, size int32) {
+	t.Helper()
+	b.reconfigure(t, func(c *jetstream.StreamConfig) { c.MaxMsgSize = size })
+}
+
+func (b bundle) reconfigure(t testing.TB, change func(*jetstream.StreamConfig)) {
+	t.Helper()
+	s, err := b.js.Stream(t.Context(), "DV_MASKIN_EVT")
+	require.NoError(t, err)
+	cfg := s.CachedInfo().Config
+	change(&cfg)
+	_, err = b.js.UpdateStream(t.Context(), cfg)
+	require.NoError(t, err)
+}
+
+func (b bundle) exec(t testing.TB, sql string, args ...any) {
+	t.Helper()
+	_, err := b.pool.Exec(t.Context(), sql, args...)
+	require.NoError(t, err)
+}
+
+// parked returns the cause for which a key is parked; "" if it is not.
+func (b bundle) parked(t testing.TB, key string) (cause string) {
+	t.Helper()
+	err := b.pool.QueryRow(t.Context(),
+		`select coalesce(max(cause), '') from messaging.outbox_parked where ordering_key = $1 and released_at is null`, key).Scan(&cause)
+	require.NoError(t, err)
+	return cause
+}
+
+func (b bundle) requireParked(t testing.TB, key string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return b.parked(t, key) != "" }, 20*time.Second, 5*time.Millisecond, "key %s is not parked", key)
+}
+
+// releaseKey is what an operator does.
+func (b bundle) releaseKey(t testing.TB, key string) {
+	t.Helper()
+	b.exec(t, `update messaging.outbox_parked set released_at = clock_timestamp(), released_by = 'operator:ola', reason = 'test' where ordering_key = $1`, key)
+}
+
+func (b bundle) requireNothingParked(t testing.TB) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var n int
+		require.NoError(t, b.pool.QueryRow(t.Context(), `select count(*) from messaging.outbox_parked`).Scan(&n))
+		return n == 0
+	}, 20*time.Second, 5*time.Millisecond, "keys stay parked")
+}
+
+func (b bundle) requirePublishedAll(t testing.TB) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		s, err := outbox.ReadStatus(t.Context(), b.pool, "")
+		require.NoError(t, err)
+		unpublished := int64(0)
+		for _, stream := range s.Streams {
+			unpublished += stream.Unpublished
+		}
+		return unpublished == 0
+	}, 20*time.Second, 5*time.Millisecond, "the cursor does not pass all rows")
+}
+
+// A message that can never be stored holds its key, and only its key; released,
+// the key goes on where it stood, in order.
+func TestMessageThatCanNeverBeStoredParksItsKeyOnly(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]outbox.RelayConfig{
+		"in one delta":    {},
+		"in pages":        {PageRows: 3},
+		"with two in air": {PageRows: 3, MaxPending: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.limit(t, 4<<10)
+			b.enqueue(t, "bad", 1, 2)
+			b.enqueuePadded(t, "bad", 3, tooLarge)
+			b.enqueue(t, "bad", 4, 5, 6, 7, 8, 9)
+			b.enqueue(t, "good", 1, 2, 3, 4, 5, 6, 7, 8, 9)
+			stop := b.relay(t, cfg)
+			b.requireParked(t, "bad")
+			b.requireStored(t, "DV_MASKIN_EVT", 2+9)
+			b.requirePublishedAll(t)
+			require.Contains(t, b.parked(t, "bad"), "10054", "the cause is not told")
+
+			b.enqueue(t, "bad", 10) // waits behind, also for the next leader
+			b.enqueue(t, "good", 10)
+			b.requireStored(t, "DV_MASKIN_EVT", 2+10)
+			stop()
+			b.relay(t, cfg)
+			b.enqueue(t, "bad", 11)
+			b.enqueue(t, "good", 11)
+			b.requireStored(t, "DV_MASKIN_EVT", 2+11)
+
+			b.limit(t, -1)
+			b.releaseKey(t, "bad")
+			b.requireNothingParked(t)
+			b.enqueue(t, "bad", 12)
+			b.requireStored(t, "DV_MASKIN_EVT", 12+11)
+			requireCounted(t, published(t, b.js, "DV_MASKIN_EVT"), map[string]int{"bad": 12, "good": 11})
+		})
+	}
+}
+
+// Released too early, a key is parked again, and an operator sees why.
+func TestReleasedKeyThatStillCannotBeStoredIsParkedAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.limit(t, 4<<10)
+	b.enqueuePadded(t, "bad", 1, tooLarge)
+	b.enqueue(t, "bad", 2)
+	b.relay(t, outbox.RelayConfig{})
+	b.requireParked(t, "bad")
+	b.releaseKey(t, "bad")
+	b.requireParked(t, "bad")
+	b.enqueue(t, "good", 1)
+	b.requireStored(t, "DV_MASKIN_EVT", 1)
+	b.limit(t, -1)
+	b.releaseKey(t, "bad")
+	b.requireNothingParked(t)
+	requireCounted(t, published(t, b.js, "DV_MASKIN_EVT"), map[string]int{"bad": 2, "good": 1})
+}
+
+// A discarded message is never published, also when everything else is again.
+func TestDiscardedMessageStaysOutOfEveryRewind(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.limit(t, 4<<10)
+	b.enqueue(t, "bad", 1)
+	b.enqueuePadded(t, "bad", 99, tooLarge)
+	b.enqueue(t, "bad", 2)
+	b.enqueue(t, "good", 1)
+	b.relay(t, outbox.RelayConfig{})
+	b.requireParked(t, "bad")
+	b.exec(t, `
+with head as (update messaging.outbox_parked set released_at = clock_timestamp(), released_by = 'operator:ola', reason = 'test' returning *)
+insert into messaging.outbox_discarded (stream, id, seq, ordering_key, subject, cause, discarded_by, reason)
+select stream, id, seq, ordering_key, subject, cause, released_by, reason from head`)
+	b.requireNothingParked(t)
+	b.requireStored(t, "DV_MASKIN_EVT", 3)
+	b.limit(t, -1)
+
+	b.purge(t)
+	b.exec(t, `insert into messaging.outbox_rewinds (stream, requested_by, reason) values ('DV_MASKIN_EVT', 'operator:ola', 'test')`)
+	b.requireRewound(t)
+	b.enqueue(t, "good", 2)
+	b.requireStored(t, "DV_MASKIN_EVT", 4)
+	requireCounted(t, published(t, b.js, "DV_MASKIN_EVT"), map[string]int{"bad": 2, "good": 2})
+}
+
+// purge empties the event stream, duplicate window included.
+func (b bundle) purge(t testing.TB) {
+	t.Helper()
+	b.reconfigure(t, func(c *jetstream.StreamConfig) { c.Duplicates = 100 * time.Millisecond })
+	s, err := b.js.Stream(t.Context(), "DV_MASKIN_EVT")
+	require.NoError(t, err)
+	require.NoError(t, s.Purge(t.Context()))
+	b.awaitForgotten(t)
+}
+
+// awaitForgotten returns when the duplicate window has forgotten what was
+// published before.
+func (b bundle) awaitForgotten(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	<-ctx.Done()
+}
+
+func (b bundle) requireRewound(t testing.TB) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var open int
+		require.NoError(t, b.pool.QueryRow(t.Context(), `select count(*) from messaging.outbox_rewinds where done_at is null`).Scan(&open))
+		return open == 0
+	}, 20*time.Second, 5*time.Millisecond, "the rewind is not carried out")
+	b.requirePublishedAll(t)
+}
+
+// An operator rewinds a stream to an anchor: what was published since is
+// published again, what lies before is not.
+func TestOperatorRewindsAStreamToAnAnchor(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.reconfigure(t, func(c *jetstream.StreamConfig) { c.Duplicates = 100 * time.Millisecond })
+	r := b.newRelay(t, outbox.RelayConfig{})
+	r.AnchorEvery(0)
+	run(t, r)
+	b.enqueue(t, "a", 1, 2)
+	b.requireStored(t, "DV_MASKIN_EVT", 2)
+	b.requirePublishedAll(t)
+	var since time.Time
+	require.NoError(t, b.pool.QueryRow(t.Context(), `select clock_timestamp()`).Scan(&since))
+	b.enqueue(t, "a", 3)
+	b.requireStored(t, "DV_MASKIN_EVT", 3)
+	b.enqueue(t, "a", 4)
+	b.requireStored(t, "DV_MASKIN_EVT", 4)
+	b.requirePublishedAll(t)
+	b.awaitForgotten(t)
+
+	b.exec(t, `
+insert into messaging.outbox_rewinds (stream, anchor_at, requested_by, reason)
+select stream, max(at), 'operator:ola', 'test' from messaging.outbox_anchors where acked_sequence = 2 group by stream`)
+	b.requireRewound(t)
+	b.requireStored(t, "DV_MASKIN_EVT", 6)
+	var numbers []int
+	for _, c := range published(t, b.js, "DV_MASKIN_EVT") {
+		numbers = append(numbers, c.N)
+	}
+	require.Equal(t, []int{1, 2, 3, 4, 3, 4}, numbers)
+}
+
+// A single key is published again as a released key is: from a row on, in
+// order, new messages after the old ones.
+func TestOneKeyIsPublishedAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.reconfigure(t, func(c *jetstream.StreamConfig) { c.Duplicates = 100 * time.Millisecond })
+	b.relay(t, outbox.RelayConfig{PageRows: 2})
+	b.enqueue(t, "a", 1, 2, 3)
+	b.enqueue(t, "b", 1, 2, 3)
+	b.requireStored(t, "DV_MASKIN_EVT", 6)
+	b.requirePublishedAll(t)
+	b.awaitForgotten(t)
+	b.exec(t, `
+insert into messaging.outbox_parked (stream, ordering_key, seq, id, subject, cause, released_at, released_by, reason)
+select stream, ordering_key, seq, id, subject, 'rewind', clock_timestamp(), 'operator:ola', 'test'
+from messaging.outbox_events where ordering_key = 'a' order by seq limit 1 offset 1`)
+	b.requireNothingParked(t)
+	b.enqueue(t, "a", 4)
+	b.requireStored(t, "DV_MASKIN_EVT", 9)
+	var a []int
+	for _, c := range published(t, b.js, "DV_MASKIN_EVT") {
+		if c.Key == "a" {
+			a = append(a, c.N)
+		}
+	}
+	require.Equal(t, []int{1, 2, 3, 2, 3, 4}, a)
+}
+
+// When hundreds of keys would be parked it is the stream that does not fit: it
+// is held back, and nothing is passed over.
+func TestStreamIsHeldBackInsteadOfParkingVeryManyKeys(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.limit(t, 4<<10)
+	for i := range 6 {
+		b.enqueuePadded(t, keyName(i), 1, tooLarge)
+	}
+	r := b.newRelay(t, outbox.RelayConfig{MaxParked: 4})
+	run(t, r)
+	require.Eventually(t, func() bool { return r.Ready() != nil && strings.Contains(r.Ready().Error(), "can never be stored") },
+		20*time.Second, 5*time.Millisecond, "Ready does not tell that the stream is held back: %v", r.Ready())
+	var parked int
+	require.NoError(t, b.pool.QueryRow(t.Context(), `select count(*) from messaging.outbox_parked`).Scan(&parked))
+	require.Equal(t, 4, parked)
+	b.limit(t, -1)
+	b.requireStored(t, "DV_MASKIN_EVT", 2)
+}
+
+// A row that others damaged is parked as well: it must not stop the stream.
+func TestRowWithABrokenHeaderIsParked(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.enqueue(t, "bad", 1)
+	b.exec(t, `update messaging.outbox_events set headers = 'no header'`)
+	b.enqueue(t, "good", 1)
+	b.relay(t, outbox.RelayConfig{})
+	b.requireParked(t, "bad")
+	b.requireStored(t, "DV_MASKIN_EVT", 1)
+	require.Contains(t, b.parked(t, "bad"), "header column")
+}
+
+// What a release published is published again if the broker loses it, although
+// the cursor passed those rows long before.
+func TestReleasedMessagesAreHealedToo(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.limit(t, 4<<10)
+	r := b.newRelay(t, outbox.RelayConfig{ProbeInterval: 20 * time.Millisecond})
+	r.AnchorEvery(0)
+	run(t, r)
+	b.enqueue(t, "good", 1)
+	b.enqueuePadded(t, "bad", 1, tooLarge)
+	b.enqueue(t, "bad", 2)
+	b.requireParked(t, "bad")
+	b.enqueue(t, "good", 2)
+	b.requireStored(t, "DV_MASKIN_EVT", 2)
+	b.enqueue(t, "good", 3)
+	b.requireStored(t, "DV_MASKIN_EVT", 3)
+	b.limit(t, -1)
+	b.releaseKey(t, "bad")
+	b.requireNothingParked(t)
+	b.requireStored(t, "DV_MASKIN_EVT", 5)
+
+	b.reconfigure(t, func(c *jetstream.StreamConfig) { c.Duplicates = 100 * time.Millisecond })
+	b.awaitForgotten(t)
+	s, err := b.js.Stream(t.Context(), "DV_MASKIN_EVT")
+	require.NoError(t, err)
+	require.NoError(t, s.DeleteMsg(t.Context(), 4))
+	require.NoError(t, s.DeleteMsg(t.Context(), 5))
+	require.Eventually(t, func() bool {
+		seen := map[int]bool{}
+		for _, c := range published(t, b.js, "DV_MASKIN_EVT") {
+			if c.Key == "bad" {
+				seen[c.N] = true
+			}
+		}
+		return seen[1] && seen[2]
+	}, 20*time.Second, 20*time.Millisecond, "what was released is lost")
+}
