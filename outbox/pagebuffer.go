@@ -9,7 +9,10 @@ type pageBuffer struct {
 	rows       []row
 	ends       []rowEnds
 
+	// of the row that is being scanned
+	one                             row
 	subject, key, headers, envelope column
+	targets                         []any
 }
 
 // rowEnds are the ends of a row's columns: in text, and envelope in data. Each
@@ -29,20 +32,21 @@ func (c *column) ScanBytes(src []byte) error {
 	return nil
 }
 
+// newPageBuffer expects a number of rows, and of bytes in all.
 func newPageBuffer(rows, bytes int) *pageBuffer {
 	b := &pageBuffer{rows: make([]row, 0, rows), ends: make([]rowEnds, 0, rows),
-		text: make([]byte, 0, bytes/2), data: make([]byte, 0, bytes/2)}
+		text: make([]byte, 0, bytes/2), data: make([]byte, 0, bytes*3/4)}
 	b.subject.to, b.key.to, b.headers.to, b.envelope.to = &b.text, &b.text, &b.text, &b.data
+	b.targets = []any{&b.one.seq, &b.one.id, &b.subject, &b.key, &b.headers, &b.envelope}
 	return b
 }
 
 // add takes the row that is to be scanned: rowColumns.
 func (b *pageBuffer) add(rows pgx.Rows) error {
-	var e row
-	if err := rows.Scan(&e.seq, &e.id, &b.subject, &b.key, &b.headers, &b.envelope); err != nil {
+	if err := rows.Scan(b.targets...); err != nil {
 		return err
 	}
-	b.rows = append(b.rows, e)
+	b.rows = append(b.rows, b.one)
 	b.ends = append(b.ends, rowEnds{b.subject.end, b.key.end, b.headers.end, b.envelope.end})
 	return nil
 }
