@@ -34,6 +34,7 @@ func (r *row) uuid() string {
 type delta struct {
 	stream   string
 	snapshot string // the snapshot the rows were read with
+	lastSeq  int64  // the last number given out by then, or a little later
 	rows     []row  // in seq order; empty when it is not complete
 	complete bool   // rows are everything between base and snapshot
 	bytes    int
@@ -51,6 +52,24 @@ func (d *delta) idle() bool {
 	return d.complete && !d.walking && !d.requested && len(d.rows) == 0
 }
 
+// glance tells which of the given streams have something to do. It is what an
+// idle relay asks: one statement, made for finding nothing.
+//
+// Its plan is made anew each time. A plan that was kept since the table was
+// empty would read all of it.
+func (r *Relay) glance(ctx context.Context, streams []string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.LeaseTTL)
+	defer cancel()
+	rows, err := r.pool.Query(ctx, r.sql.glance, pgx.QueryExecModeExec, streams)
+	if err == nil {
+		streams, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for new rows: %w", explain(err))
+	}
+	return streams, nil
+}
+
 // poll asks for the new rows of the given streams in one statement.
 //
 // It writes nothing: an idle poll keeps the old base. A snapshot held in
@@ -58,23 +77,19 @@ func (d *delta) idle() bool {
 // transactions raise it without a flush, and after a crash of the database
 // their ids are given to new rows, which would then count as seen.
 func (r *Relay) poll(ctx context.Context, streams []string) ([]*delta, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.LeaseTTL)
-	defer cancel()
 	limit := r.pageRows()
-	rows, err := r.pool.Query(ctx, r.sql.poll, streams, limit)
-	if err != nil {
-		return nil, fmt.Errorf("look for new rows: %w", explain(err))
-	}
 	found := make(map[string]*delta, len(streams))
-	err = eachPollRow(rows, func(stream, snapshot string, f flags, e *row) {
-		d := found[stream]
-		if d == nil {
-			d = &delta{stream: stream, complete: true}
-			found[stream] = d
-		}
-		d.snapshot, d.flags = snapshot, f
-		r.addToDelta(d, e, limit)
-	})
+	err := r.pinned(ctx, func(rows pgx.Rows) error {
+		return eachPollRow(rows, func(of delta, e *row) {
+			d := found[of.stream]
+			if d == nil {
+				first := of
+				first.complete = true
+				d, found[of.stream] = &first, &first
+			}
+			r.addToDelta(d, e, limit)
+		})
+	}, r.sql.poll, streams, limit)
 	if err != nil {
 		return nil, fmt.Errorf("look for new rows: %w", explain(err))
 	}
@@ -86,6 +101,20 @@ func (r *Relay) poll(ctx context.Context, streams []string) ([]*delta, error) {
 	return deltas, nil
 }
 
+// pinned runs a query with a plan that does not depend on statistics: with the
+// planner's freedom it may read and sort the whole backlog, or the whole table.
+//
+// Both statements are one round trip and, as nothing begins a transaction, one
+// transaction: the settings end with it.
+func (r *Relay) pinned(ctx context.Context, read func(pgx.Rows) error, sql string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.LeaseTTL)
+	defer cancel()
+	var batch pgx.Batch
+	batch.Queue(pinPlan)
+	batch.Queue(sql, args...).Query(read)
+	return r.pool.SendBatch(ctx, &batch).Close()
+}
+
 // addToDelta keeps the rows of a delta while they fit a page. Past that they
 // are dropped, and the stream is walked in pages instead.
 func (r *Relay) addToDelta(d *delta, e *row, limit int) {
@@ -94,8 +123,7 @@ func (r *Relay) addToDelta(d *delta, e *row, limit int) {
 	}
 	d.rows = append(d.rows, *e)
 	d.bytes += e.size()
-	// A branch that returned fewer rows than the limit was read to its end, so
-	// fewer rows than the limit in all means that every branch was.
+	// Fewer rows than the limit in all means that every branch was read to its end.
 	if len(d.rows) >= limit || d.bytes > r.cfg.PageBytes {
 		r.sizeHint.Store(int64(d.bytes / len(d.rows)))
 		d.complete, d.rows = false, nil
@@ -103,25 +131,24 @@ func (r *Relay) addToDelta(d *delta, e *row, limit int) {
 }
 
 // eachPollRow scans the rows of a poll; e is nil for a stream without news.
-func eachPollRow(rows pgx.Rows, visit func(stream, snapshot string, f flags, e *row)) error {
-	defer rows.Close()
+func eachPollRow(rows pgx.Rows, visit func(of delta, e *row)) error {
 	for rows.Next() {
 		var (
-			stream, snapshot      string
-			f                     flags
+			d                     delta
 			seq                   *int64
 			id                    pgtype.UUID
 			subject, key, headers *string
 			envelope              []byte
 		)
-		if err := rows.Scan(&stream, &f.walking, &f.exceptions, &f.requested, &snapshot, &seq, &id, &subject, &key, &headers, &envelope); err != nil {
+		if err := rows.Scan(&d.stream, &d.walking, &d.exceptions, &d.requested, &d.snapshot, &d.lastSeq,
+			&seq, &id, &subject, &key, &headers, &envelope); err != nil {
 			return err
 		}
 		if seq == nil {
-			visit(stream, snapshot, f, nil)
+			visit(d, nil)
 			continue
 		}
-		visit(stream, snapshot, f, &row{*seq, id, *subject, *key, *headers, envelope})
+		visit(d, &row{*seq, id, *subject, *key, *headers, envelope})
 	}
 	return rows.Err()
 }
@@ -133,23 +160,13 @@ func (r *Relay) readPage(ctx context.Context, stream string, after int64) (page,
 	return r.readPinned(ctx, stream, limit, r.sql.page, stream, limit, after)
 }
 
-// readPinned reads a page with a plan that does not depend on statistics: with
-// the planner's freedom a page reads and sorts the whole backlog, since without
-// statistics it prefers a bitmap. The plan is pinned in a transaction of its
-// own; the batch is one round trip.
-func (r *Relay) readPinned(ctx context.Context, stream string, limit int, sql string, args ...any) (page, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.LeaseTTL)
-	defer cancel()
-	var p page
-	var batch pgx.Batch
-	batch.Queue("begin read only")
-	batch.Queue(pinPlan)
-	batch.Queue(sql, args...).Query(func(rows pgx.Rows) (err error) {
+// readPinned reads a page of a stream with a pinned plan.
+func (r *Relay) readPinned(ctx context.Context, stream string, limit int, sql string, args ...any) (p page, err error) {
+	err = r.pinned(ctx, func(rows pgx.Rows) (err error) {
 		p, err = r.collectPage(rows, limit)
 		return err
-	})
-	batch.Queue("commit")
-	if err := r.pool.SendBatch(ctx, &batch).Close(); err != nil {
+	}, sql, args...)
+	if err != nil {
 		return page{}, fmt.Errorf("read a page of %s: %w", stream, explain(err))
 	}
 	return p, nil

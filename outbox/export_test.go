@@ -1,6 +1,9 @@
 package outbox
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // OnPublished calls f after every row of a page is acknowledged and before the
 // cursor moves: the window in which a crash leaves messages stored and the
@@ -13,3 +16,31 @@ func (r *Relay) OnPolled(f func()) { r.hooks.polled = f }
 // AnchorEvery sets how often the cursor is moved in a walk and copied; zero
 // moves it past every page and copies every one.
 func (r *Relay) AnchorEvery(d time.Duration) { r.anchorEvery, r.moveEvery = d, min(d, r.moveEvery) }
+
+// Statement is one that the relay sends, as the tests of plans see it.
+type Statement struct {
+	SQL    string
+	Pinned bool // PinPlan goes before it
+}
+
+// PinPlan settles the plan of the statements that follow in the transaction.
+const PinPlan = pinPlan
+
+// Statements returns what the relay and ReadStatus send that may touch many
+// rows, and the moves of the cursor, by name.
+func Statements(schema string) map[string]Statement {
+	s := newStatements(schema)
+	return map[string]Statement{
+		"glance":     {s.glance, false},
+		"poll":       {s.poll, true},
+		"page":       {s.page, true},
+		"held page":  {s.heldPage, true},
+		"adopt":      {s.adopt, true},
+		"check":      {s.check, true},
+		"status":     {strings.ReplaceAll(statusSQL, "{{schema}}", schema), true},
+		"commitBase": {s.commitBase, false},
+		"beginWalk":  {s.beginWalk, false},
+		"commitPage": {s.commitPage, false},
+		"endWalk":    {s.endWalk, false},
+	}
+}

@@ -108,9 +108,10 @@ type dispatcher struct {
 	busy  int
 	done  chan outcome
 
-	woken  chan struct{} // by a notification
-	asleep bool          // what the mark says, as far as we wrote it
-	news   time.Time     // when a poll last found something
+	woken   chan struct{} // by a notification
+	knocked bool          // one came: there are new rows
+	asleep  bool          // what the mark says, as far as we wrote it
+	news    time.Time     // when a poll last found something
 }
 
 // lane is one stream as the dispatcher sees it.
@@ -180,19 +181,15 @@ func (d *dispatcher) prepare(ctx context.Context) error {
 // with a newer topology than this relay leaves them. It starts at the empty
 // base, so that no row is skipped, and says so: the topologies differ.
 func (d *dispatcher) adopt(ctx context.Context) error {
-	rows, err := d.pool.Query(ctx, d.sql.adopt)
+	var stream string
+	err := d.pinned(ctx, func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, []any{&stream}, func() error {
+			d.log.Warn("rows of a stream this relay does not declare; it publishes them, but its topology should name it", "stream", stream)
+			return nil
+		})
+		return err
+	}, d.sql.adopt)
 	if err != nil {
-		return fmt.Errorf("look for streams without a cursor: %w", explain(err))
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var stream string
-		if err := rows.Scan(&stream); err != nil {
-			return fmt.Errorf("look for streams without a cursor: %w", err)
-		}
-		d.log.Warn("rows of a stream this relay does not declare; it publishes them, but its topology should name it", "stream", stream)
-	}
-	if err := rows.Err(); err != nil {
 		return fmt.Errorf("look for streams without a cursor: %w", explain(err))
 	}
 	return d.loadLanes(ctx)
@@ -217,12 +214,19 @@ func (d *dispatcher) checkCluster(ctx context.Context) error {
 func (d *dispatcher) checkCursors(ctx context.Context) error {
 	var cache int64
 	var foreign bool
-	err := d.pool.QueryRow(ctx, d.sql.check, d.lease.holder, d.lease.term).Scan(&cache, &foreign)
+	held := false
+	err := d.pinned(ctx, func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, []any{&cache, &foreign}, func() error {
+			held = true
+			return nil
+		})
+		return err
+	}, d.sql.check, d.lease.holder, d.lease.term)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return errLeaseLost
 	case err != nil:
 		return fmt.Errorf("check the cursors: %w", explain(err))
+	case !held:
+		return errLeaseLost
 	case foreign:
 		return fmt.Errorf("%w: rows carry transaction ids that this cluster has not given out yet", ErrForeignCluster)
 	case cache != 1:
@@ -247,7 +251,7 @@ func (d *dispatcher) dispatch(stop, work context.Context) error {
 	if len(idle) == 0 {
 		return nil
 	}
-	deltas, err := d.poll(work, idle)
+	deltas, err := d.look(work, idle)
 	if err != nil {
 		return err
 	}
@@ -262,6 +266,20 @@ func (d *dispatcher) dispatch(stop, work context.Context) error {
 		}
 	}
 	return err
+}
+
+// look asks for the new rows of the given streams. While nothing happens it
+// glances first, and mostly leaves it at that.
+func (d *dispatcher) look(ctx context.Context, streams []string) ([]*delta, error) {
+	woken := d.knocked
+	d.knocked = false
+	if !woken && d.busy == 0 && time.Since(d.news) > alertFor {
+		var err error
+		if streams, err = d.glance(ctx, streams); err != nil || len(streams) == 0 {
+			return nil, err
+		}
+	}
+	return d.poll(ctx, streams)
 }
 
 // start gives a lane to a worker; without news it only looks at its stream.
@@ -287,6 +305,7 @@ func (d *dispatcher) wait(stop, work context.Context) error {
 	case o := <-d.done:
 		return d.finished(o)
 	case <-d.woken:
+		d.knocked = true
 	case <-timer.C:
 	case <-stop.Done():
 	case <-work.Done():

@@ -15,7 +15,7 @@ type statements struct {
 type (
 	leaseSQL struct{ acquire, renew, release string }                    // who leads
 	termSQL  struct{ cluster, alive, check, declare, adopt string }      // once a term
-	readSQL  struct{ poll, page, mark string }                           // what is new
+	readSQL  struct{ glance, poll, page, mark string }                   // what is new
 	moveSQL  struct{ commitBase, beginWalk, commitPage, endWalk string } // the cursor, forward
 
 	// what the broker lost: anchors and the cursor, back
@@ -63,12 +63,29 @@ const (
     from {{schema}}.outbox_state s, lease where s.stream = $3 and $7::boolean
   on conflict do nothing)`
 
-	// pinPlan leaves the planner the ordered index scans only, and no compiler:
-	// what they cost does not depend on statistics.
-	pinPlan = `select set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true),
-       set_config('jit', 'off', true)`
+	// pinPlan leaves the planner the indexes that have the order asked for, and no
+	// compiler: what they cost does not depend on statistics. As every plan is the
+	// same then, it is made once for a connection, not for an execution.
+	pinPlan = `select set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true),
+       set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true)`
 
 	rowColumns = `e.seq, e.id, e.subject, e.ordering_key, e.headers, e.envelope`
+
+	// ofStream takes the rows of a stream by the index (stream, xid, seq), which
+	// is in the collation "C" for that purpose: a condition in the collation of
+	// the column cannot use it, and one in "C" cannot use the primary key. The
+	// choice between both is the one mistake that pinPlan leaves to the planner.
+	ofStream = `e.stream = s.stream collate "C"`
+
+	// newer and late are the rows that the base does not see: those of transactions
+	// that began after it, and those of one, x, that was open then. A condition
+	// "between x and x" reads a range; with "=" the planner is free to join.
+	newer = ofStream + ` and e.xid >= pg_snapshot_xmax(s.base)`
+	late  = ofStream + ` and e.xid between x and x`
+
+	// requested tells that an operator asks for something.
+	requested = `(exists (select from {{schema}}.outbox_parked p where p.stream = s.stream and p.released_at is not null)
+         or exists (select from {{schema}}.outbox_rewinds r where r.stream = s.stream and r.done_at is null))`
 )
 
 func newLeaseSQL(in func(string) string) leaseSQL {
@@ -120,7 +137,7 @@ insert into {{schema}}.outbox_alive (term) values ($1) on conflict do nothing`),
 select q.seqcache,
        exists (select from {{schema}}.outbox_state s cross join lateral (
          select from {{schema}}.outbox_events e
-          where e.stream = s.stream and e.xid >= pg_snapshot_xmax(pg_current_snapshot()) limit 1) foreign_row)
+          where ` + ofStream + ` and e.xid >= pg_snapshot_xmax(pg_current_snapshot()) limit 1) foreign_row)
   from lease, pg_sequence q where q.seqrelid = '{{schema}}.outbox_events_seq_seq'::regclass`),
 
 		// A cursor starts with the empty base, never with the current snapshot:
@@ -136,21 +153,32 @@ on conflict (stream) do nothing`),
 
 func newReadSQL(in func(string) string) readSQL {
 	return readSQL{
+		// The streams that have something to do. Nothing pins its plan, for an idle
+		// relay is to send no more than this: each branch wants one row, and the
+		// plan is made anew each time, so that it is made for the table as it is.
+		glance: in(`
+select s.stream
+from {{schema}}.outbox_state s
+where s.stream = any($1)
+  and (s.target is not null or ` + requested + `
+       or (select true from {{schema}}.outbox_events e where ` + newer + ` order by e.xid, e.seq limit 1)
+       or (select true from pg_snapshot_xip(s.base) as x cross join lateral (
+             select from {{schema}}.outbox_events e where ` + late + ` order by e.xid, e.seq limit 1) late limit 1))`),
+
 		// The base is read inside the statement that reads the rows, and the
 		// snapshot it returns is the one the rows were read with. Each branch
-		// walks an index from a known place; what sorts is at most a page.
+		// walks an index from a known place, and both end at a page.
 		poll: in(`
 select s.stream, s.target is not null,
        exists (select from {{schema}}.outbox_parked p where p.stream = s.stream)
          or exists (select from {{schema}}.outbox_discarded p where p.stream = s.stream),
-       exists (select from {{schema}}.outbox_parked p where p.stream = s.stream and p.released_at is not null)
-         or exists (select from {{schema}}.outbox_rewinds r where r.stream = s.stream and r.done_at is null),
-       pg_current_snapshot()::text, ` + rowColumns + `
+       ` + requested + `,
+       pg_current_snapshot()::text, ` + lastSeq + `, ` + rowColumns + `
 from {{schema}}.outbox_state s
 left join lateral (
   (select ` + rowColumns + `
      from {{schema}}.outbox_events e
-    where s.target is null and e.stream = s.stream and e.xid >= pg_snapshot_xmax(s.base)
+    where s.target is null and ` + newer + `
     order by e.xid, e.seq limit $2)
   union all
   (select late.*
@@ -158,8 +186,9 @@ left join lateral (
     cross join lateral (
       select ` + rowColumns + `
         from {{schema}}.outbox_events e
-       where s.target is null and e.stream = s.stream and e.xid between x and x
+       where s.target is null and ` + late + `
        order by e.xid, e.seq limit $2) late)
+  limit $2
 ) e on true
 where s.stream = any($1)`),
 
@@ -172,8 +201,6 @@ returning set_config('synchronous_commit', 'off', true)`),
 		// A page of the walk from base to target. Rows of transactions that
 		// began after the base have seq > floor, rows of the target have
 		// seq <= ceiling; late rows of older transactions are found by xid.
-		// "is true" keeps the planner from the index by xid, which would read
-		// and sort the whole backlog for every page.
 		page: in(`
 select ` + rowColumns + `
 from {{schema}}.outbox_state s
@@ -181,7 +208,7 @@ cross join lateral (
   (select ` + rowColumns + `
      from {{schema}}.outbox_events e
     where e.stream = s.stream and e.seq > greatest(s.position, s.floor, $3) and e.seq <= s.ceiling
-      and (e.xid >= pg_snapshot_xmax(s.base)) is true and pg_visible_in_snapshot(e.xid, s.target)
+      and e.xid >= pg_snapshot_xmax(s.base) and pg_visible_in_snapshot(e.xid, s.target)
     order by e.seq limit $2)
   union all
   (select late.*
@@ -189,7 +216,7 @@ cross join lateral (
     cross join lateral (
       select ` + rowColumns + `
         from {{schema}}.outbox_events e
-       where e.stream = s.stream and e.xid between x and x and e.seq > greatest(s.position, $3)
+       where ` + late + ` and e.seq > greatest(s.position, $3)
          and pg_visible_in_snapshot(x, s.target)
        order by e.xid, e.seq limit $2) late)
 ) e
@@ -208,9 +235,14 @@ update {{schema}}.outbox_state s
        ` + newest + `, updated_at = clock_timestamp()
   from lease where s.stream = $3 and s.target is null
 ` + durable),
+
+		// The target becomes a base at the end. Its floor is the sequence as the poll
+		// saw it that came before: after a long walk the number of the last move
+		// would lie before all of that walk, and the next one would filter it.
 		beginWalk: in(fence + `
 update {{schema}}.outbox_state s
-   set target = pg_current_snapshot(), position = 0, ceiling = ` + lastSeq + `, updated_at = clock_timestamp()
+   set target = pg_current_snapshot(), position = 0, ceiling = ` + lastSeq + `,
+       next_floor = greatest(s.next_floor, $4), updated_at = clock_timestamp()
   from lease where s.stream = $3 and s.target is null
 ` + durable),
 		commitPage: in(fence + keep + `
@@ -307,8 +339,9 @@ on conflict (stream, ordering_key) do update
        parked_at = clock_timestamp(), released_at = null, released_by = null, reason = null
 ` + durable),
 
+		// No row of the stream is above it.
 		top: in(`
-select coalesce(max(seq), 0) from {{schema}}.outbox_events where stream = $1`),
+select ` + lastSeq + ` from {{schema}}.outbox_state where stream = $1`),
 
 		// What the cursor has passed: all that the base sees, and of the target
 		// what the walk has come to.

@@ -70,8 +70,10 @@ from (select true) one left join {{schema}}.outbox_lease l on true`, "{{schema}}
 	return tx.QueryRow(ctx, sql).Scan(&s.Leader, &s.Term, &s.LeaseExpires, &s.Led, &s.RowsEstimate)
 }
 
-func readStreams(ctx context.Context, tx pgx.Tx, schema string, s *Status) error {
-	sql := strings.ReplaceAll(`
+// statusSQL counts what is not published, up to a limit, without looking at what
+// is. While a walk is under way, that is what it has yet to read, and what the
+// snapshot it ends at does not see; else what the base does not see.
+const statusSQL = `
 select s.stream, least(u.n, $1), u.n > $1, coalesce(clock_timestamp() - u.oldest, '0')::interval,
        s.acked_sequence, s.target is not null, s.updated_at, s.rewinds, s.recreated is not null
 from {{schema}}.outbox_state s
@@ -79,19 +81,33 @@ cross join lateral (
   select count(*) as n, min(created_at) as oldest
   from (
     (select e.created_at from {{schema}}.outbox_events e
-      where e.stream = s.stream and e.xid >= pg_snapshot_xmax(s.base)
-        and (s.target is null or e.seq > s.position or not pg_visible_in_snapshot(e.xid, s.target))
+      where s.target is not null and e.stream = s.stream and e.seq > greatest(s.position, s.floor) and e.seq <= s.ceiling
+        and e.xid >= pg_snapshot_xmax(s.base) and pg_visible_in_snapshot(e.xid, s.target)
+      order by e.seq limit $1 + 1)
+    union all
+    (select e.created_at from {{schema}}.outbox_events e
+      where ` + ofStream + ` and e.xid >= pg_snapshot_xmax(coalesce(s.target, s.base))
       order by e.xid, e.seq limit $1 + 1)
+    union all
+    (select late.created_at from pg_snapshot_xip(s.target) as x cross join lateral (
+      select e.created_at from {{schema}}.outbox_events e
+       where x >= pg_snapshot_xmax(s.base) and ` + late + `
+       order by e.xid, e.seq limit $1 + 1) late)
     union all
     (select late.created_at from pg_snapshot_xip(s.base) as x cross join lateral (
       select e.created_at from {{schema}}.outbox_events e
-       where e.stream = s.stream and e.xid between x and x
-         and (s.target is null or e.seq > s.position or not pg_visible_in_snapshot(e.xid, s.target))
+       where ` + late + ` and (s.target is null or e.seq > s.position or not pg_visible_in_snapshot(x, s.target))
        order by e.xid, e.seq limit $1 + 1) late)
+    limit $1 + 1
   ) waiting
 ) u
-order by s.stream`, "{{schema}}", schema)
-	rows, err := tx.Query(ctx, sql, int64(countLimit))
+order by s.stream`
+
+func readStreams(ctx context.Context, tx pgx.Tx, schema string, s *Status) error {
+	if _, err := tx.Exec(ctx, pinPlan); err != nil {
+		return err
+	}
+	rows, err := tx.Query(ctx, strings.ReplaceAll(statusSQL, "{{schema}}", schema), int64(countLimit))
 	if err != nil {
 		return err
 	}

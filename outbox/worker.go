@@ -28,7 +28,7 @@ func (d *dispatcher) serve(stop, work context.Context, l *lane, news *delta) err
 	if !news.walking {
 		// Base, target and bounds are committed before the first row of the
 		// walk is read: a crash of the database must find the same pair.
-		if err := d.move(work, d.lease, d.sql.beginWalk, l.name); err != nil {
+		if err := d.move(work, d.lease, d.sql.beginWalk, l.name, news.lastSeq); err != nil {
 			return err
 		}
 	}

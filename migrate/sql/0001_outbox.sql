@@ -30,8 +30,11 @@ create table {{schema}}.outbox_events (
 	constraint outbox_events_pkey primary key (stream, seq)
 );
 
--- New rows of a stream: ranges of xid, each read in (xid, seq) order.
-create index outbox_events_stream_xid on {{schema}}.outbox_events (stream, xid, seq);
+-- New rows of a stream: ranges of xid, each read in (xid, seq) order. In another
+-- collation than the column, so that a statement names the index it means: only
+-- stream collate "C" can use this one, and only stream the primary key. Between
+-- both a planner without statistics guesses, and a wrong guess reads every row.
+create index outbox_events_stream_xid on {{schema}}.outbox_events (stream collate "C", xid, seq);
 
 -- One row per destination stream: the relay's cursor and what proves it.
 create table {{schema}}.outbox_state (
