@@ -40,16 +40,37 @@ create table {{schema}}.outbox_discarded (
 -- anchor from before: going back to one of those would not publish it again.
 alter table {{schema}}.outbox_state add column released_at timestamptz;
 
+-- What operators decided about single keys, for the record: the parked row goes
+-- with its last message, and a discard with the row it is about.
+create table {{schema}}.outbox_decisions (
+	stream text not null,
+	ordering_key text not null,
+	at timestamptz not null default clock_timestamp(),
+	-- release, discard or rewind.
+	act text not null,
+	-- The head it was decided about, and why it was parked.
+	seq bigint not null,
+	id uuid not null,
+	subject text not null,
+	cause text not null,
+	decided_by text not null,
+	reason text not null,
+	constraint outbox_decisions_pkey primary key (stream, ordering_key, at)
+);
+
 -- Whole streams that an operator wants published again. The relay that leads
 -- carries a request out, which is what keeps it in step with the cursor.
 create table {{schema}}.outbox_rewinds (
 	stream text not null,
 	requested_at timestamptz not null default clock_timestamp(),
-	-- The anchor to go back to, by its time; null goes back to the beginning.
+	-- The anchor to go back to, by its time; null goes back to the beginning. If it
+	-- was thinned out meanwhile, the newest one before it is meant, and the
+	-- beginning if there is none: never a later one.
 	anchor_at timestamptz,
 	requested_by text not null,
 	reason text not null,
 	done_at timestamptz,
 	constraint outbox_rewinds_pkey primary key (stream, requested_at)
 );
-create index outbox_rewinds_open on {{schema}}.outbox_rewinds (stream) where done_at is null;
+-- One at a time: of two operators one asks, and the other is told who did.
+create unique index outbox_rewinds_open on {{schema}}.outbox_rewinds (stream) where done_at is null;
