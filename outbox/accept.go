@@ -2,13 +2,10 @@ package outbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"codeberg.org/dataverket/messaging/internal/pgschema"
 )
 
 // AcceptStream lets the relay go on with a stream that was deleted and created
@@ -26,21 +23,9 @@ import (
 // outbox_accepted. schema as in Config; "" is the default. ErrNothingToAccept
 // where no relay found such a stream.
 func AcceptStream(ctx context.Context, pool *pgxpool.Pool, schema, stream, by, reason string) error {
-	if schema == "" {
-		schema = pgschema.Default
-	}
-	quoted, err := pgschema.Quote(schema)
-	var faults []error
+	quoted, err := operatorArgs("accept stream", schema, arg{"stream", stream}, arg{"by", by}, arg{"reason", reason})
 	if err != nil {
-		faults = append(faults, fmt.Errorf("outbox: accept stream: schema: %w", err))
-	}
-	for _, arg := range []struct{ name, value string }{{"stream", stream}, {"by", by}, {"reason", reason}} {
-		if strings.TrimSpace(arg.value) == "" {
-			faults = append(faults, fmt.Errorf("outbox: accept stream: %s is empty; say which stream, who decides and why", arg.name))
-		}
-	}
-	if len(faults) > 0 {
-		return errors.Join(faults...)
+		return err
 	}
 	tag, err := pool.Exec(ctx, strings.ReplaceAll(acceptSQL, "{{schema}}", quoted), stream, by, reason)
 	switch {
