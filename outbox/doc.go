@@ -49,6 +49,15 @@
 // a transaction notifies only then. Awake, it polls; a missed notification
 // costs at most PollInterval.
 //
+// # Operators
+//
+// A message that no stream will ever take parks its ordering key: ListParked and
+// ShowParked say what is held and why, ReleaseParked lets it go on, DiscardParked
+// gives its head up. PlanRewind and RequestRewind have published again what
+// consumers lost, AcceptStream lets the relay use a stream that was made anew.
+// All of them work on the database, need to know who and why where they change
+// something, keep a record of it, and leave the work to the relay that leads.
+//
 // # Concurrency
 //
 // An Outbox is safe for concurrent use. Several relays may run; a lease row
@@ -59,5 +68,7 @@
 // # Errors
 //
 // Enqueue validates before it touches the transaction. Relay.Run returns only
-// what waiting cannot heal; Relay.Ready tells what it waits for.
+// what waiting cannot heal; Relay.Ready tells what it waits for. Of two operators
+// who decide about the same thing one does, and the other is told who did:
+// ParkedError, RewindPendingError, ErrNotParked, ErrHeadChanged.
 package outbox
