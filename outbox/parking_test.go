@@ -48,8 +48,8 @@ func (b bundle) exec(t testing.TB, sql string, args ...any) {
 	require.NoError(t, err)
 }
 
-// parked returns the cause for which a key is parked; "" if it is not.
-func (b bundle) parked(t testing.TB, key string) (cause string) {
+// parkedCause returns the cause for which a key is parked; "" if it is not.
+func (b bundle) parkedCause(t testing.TB, key string) (cause string) {
 	t.Helper()
 	err := b.pool.QueryRow(t.Context(),
 		`select coalesce(max(cause), '') from messaging.outbox_parked where ordering_key = $1 and released_at is null`, key).Scan(&cause)
@@ -59,13 +59,14 @@ func (b bundle) parked(t testing.TB, key string) (cause string) {
 
 func (b bundle) requireParked(t testing.TB, key string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return b.parked(t, key) != "" }, 20*time.Second, 5*time.Millisecond, "key %s is not parked", key)
+	require.Eventually(t, func() bool { return b.parkedCause(t, key) != "" }, 20*time.Second, 5*time.Millisecond, "key %s is not parked", key)
 }
 
 // releaseKey is what an operator does.
 func (b bundle) releaseKey(t testing.TB, key string) {
 	t.Helper()
-	b.exec(t, `update messaging.outbox_parked set released_at = clock_timestamp(), released_by = 'operator:ola', reason = 'test' where ordering_key = $1`, key)
+	_, err := outbox.ReleaseParked(t.Context(), b.pool, "", "DV_MASKIN_EVT", key, "operator:ola", "test")
+	require.NoError(t, err)
 }
 
 func (b bundle) requireNothingParked(t testing.TB) {
@@ -111,7 +112,7 @@ func TestMessageThatCanNeverBeStoredParksItsKeyOnly(t *testing.T) {
 			b.requireParked(t, "bad")
 			b.requireStored(t, "DV_MASKIN_EVT", 2+9)
 			b.requirePublishedAll(t)
-			require.Contains(t, b.parked(t, "bad"), "10054", "the cause is not told")
+			require.Contains(t, b.parkedCause(t, "bad"), "10054", "the cause is not told")
 
 			b.enqueue(t, "bad", 10) // waits behind, also for the next leader
 			b.enqueue(t, "good", 10)
@@ -162,10 +163,11 @@ func TestDiscardedMessageStaysOutOfEveryRewind(t *testing.T) {
 	b.enqueue(t, "good", 1)
 	b.relay(t, outbox.RelayConfig{})
 	b.requireParked(t, "bad")
-	b.exec(t, `
-with head as (update messaging.outbox_parked set released_at = clock_timestamp(), released_by = 'operator:ola', reason = 'test' returning *)
-insert into messaging.outbox_discarded (stream, id, seq, ordering_key, subject, cause, discarded_by, reason)
-select stream, id, seq, ordering_key, subject, cause, released_by, reason from head`)
+	heads, err := outbox.ListParked(t.Context(), b.pool, "", outbox.ParkedFilter{})
+	require.NoError(t, err)
+	require.Len(t, heads, 1)
+	_, err = outbox.DiscardParked(t.Context(), b.pool, "", heads[0].ID, "operator:ola", "test")
+	require.NoError(t, err)
 	b.requireNothingParked(t)
 	b.requireStored(t, "DV_MASKIN_EVT", 3)
 	b.limit(t, -1)
@@ -298,7 +300,7 @@ func TestRowWithABrokenHeaderIsParked(t *testing.T) {
 	b.relay(t, outbox.RelayConfig{})
 	b.requireParked(t, "bad")
 	b.requireStored(t, "DV_MASKIN_EVT", 1)
-	require.Contains(t, b.parked(t, "bad"), "header column")
+	require.Contains(t, b.parkedCause(t, "bad"), "header column")
 }
 
 // What a release published is published again if the broker loses it, although
