@@ -40,7 +40,6 @@ type Parked struct {
 	ReleasedAt time.Time   `json:"released_at,omitzero"`  // zero while the key is held
 	ReleasedBy string      `json:"released_by,omitempty"` // who released the key or discarded its head
 	Reason     string      `json:"reason,omitempty"`      // why
-	Position   int64       `json:"position,omitempty"`    // seq up to which the relay has published what was held; 0 before it began
 }
 
 // Decision is what an operator decided about a key; it is kept for good.
@@ -153,11 +152,11 @@ select `+parkedColumns+` from {{schema}}.outbox_parked p
 
 // parkedColumns are those that scanParked reads.
 const parkedColumns = `p.stream, p.ordering_key, p.id::text, p.seq, p.subject, p.cause, p.parked_at,
-       p.released_at, coalesce(p.released_by, ''), coalesce(p.reason, ''), coalesce(p.position, 0)`
+       p.released_at, coalesce(p.released_by, ''), coalesce(p.reason, '')`
 
 func scanParked(r pgx.CollectableRow) (p Parked, err error) {
 	var released *time.Time
-	err = r.Scan(&p.Stream, &p.Key, &p.ID, &p.Seq, &p.Subject, &p.Cause, &p.ParkedAt, &released, &p.ReleasedBy, &p.Reason, &p.Position)
+	err = r.Scan(&p.Stream, &p.Key, &p.ID, &p.Seq, &p.Subject, &p.Cause, &p.ParkedAt, &released, &p.ReleasedBy, &p.Reason)
 	p.State = ParkedHeld
 	if released != nil {
 		p.State, p.ReleasedAt = ParkedReleased, *released
@@ -238,11 +237,11 @@ select e.created_at, e.headers, octet_length(e.envelope) from {{schema}}.outbox_
 		}
 	}
 	return tx.QueryRow(ctx, inSchema(quoted, `
-select least(count(*), $5), count(*) > $5 from (
+select least(count(*), $4), count(*) > $4 from (
   select from {{schema}}.outbox_events e
-   where e.stream = $1 and e.ordering_key = $2 and e.seq >= $3 and e.seq > $4
+   where e.stream = $1 and e.ordering_key = $2 and e.seq >= $3
      and not exists (select from {{schema}}.outbox_discarded x where x.stream = e.stream and x.seq = e.seq and x.id = e.id)
-   limit $5 + 1) held`), d.Stream, d.Key, d.Seq, d.Position, int64(tally)).Scan(&d.Held, &d.Capped)
+   limit $4 + 1) held`), d.Stream, d.Key, d.Seq, int64(tally)).Scan(&d.Held, &d.Capped)
 }
 
 func readDecisions(ctx context.Context, tx pgx.Tx, quoted string, d *ParkedDetails) error {

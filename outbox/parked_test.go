@@ -33,7 +33,7 @@ select stream, ordering_key, seq, id, subject, 'message size exceeds maximum all
  where ordering_key = $1 order by seq offset $2 - 1 limit 1
 on conflict (stream, ordering_key) do update
    set seq = excluded.seq, id = excluded.id, cause = excluded.cause, parked_at = clock_timestamp(),
-       released_at = null, released_by = null, reason = null, position = null
+       released_at = null, released_by = null, reason = null
 returning id::text`, key, n).Scan(&id))
 	return id
 }

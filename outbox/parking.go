@@ -5,20 +5,24 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // exceptions are the rows of a stream that its cursor passes over: those of
 // parked keys, and those that an operator discarded. One goroutine uses it at a
 // time: the worker of a busy lane.
 type exceptions struct {
-	held      map[string]int64 // ordering key → seq of the head
-	discarded map[int64]bool   // by seq
+	held      map[string]int64      // ordering key → seq of the head
+	discarded map[int64]pgtype.UUID // seq → id, since a number may be given out again
 }
 
 // pass tells whether a row is not to be published.
 func (e *exceptions) pass(r *row) bool {
-	head, held := e.held[r.key]
-	return held && r.seq >= head || e.discarded[r.seq]
+	if head, held := e.held[r.key]; held && r.seq >= head {
+		return true
+	}
+	id, discarded := e.discarded[r.seq]
+	return discarded && id == r.id
 }
 
 // loadExceptions reads the exceptions of a lane, and the keys that an operator
@@ -26,9 +30,10 @@ func (e *exceptions) pass(r *row) bool {
 func (d *dispatcher) loadExceptions(ctx context.Context, l *lane) (released []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.LeaseTTL)
 	defer cancel()
-	e := exceptions{held: map[string]int64{}, discarded: map[int64]bool{}}
+	e := exceptions{held: map[string]int64{}, discarded: map[int64]pgtype.UUID{}}
 	var key string
 	var seq int64
+	var id pgtype.UUID
 	var let bool
 	rows, _ := d.pool.Query(ctx, d.sql.held, l.name)
 	_, err = pgx.ForEachRow(rows, []any{&key, &seq, &let}, func() error {
@@ -39,8 +44,8 @@ func (d *dispatcher) loadExceptions(ctx context.Context, l *lane) (released []st
 	})
 	if err == nil {
 		rows, _ = d.pool.Query(ctx, d.sql.discarded, l.name)
-		_, err = pgx.ForEachRow(rows, []any{&seq}, func() error {
-			e.discarded[seq] = true
+		_, err = pgx.ForEachRow(rows, []any{&seq, &id}, func() error {
+			e.discarded[seq] = id
 			return nil
 		})
 	}

@@ -58,12 +58,12 @@ func release(ctx context.Context, tx pgx.Tx, quoted string, p *Parked, act, by, 
 		return &ParkedError{*p}
 	}
 	err := tx.QueryRow(ctx, inSchema(quoted, `
-update {{schema}}.outbox_parked set released_at = clock_timestamp(), released_by = $3, reason = $4, position = null
+update {{schema}}.outbox_parked set released_at = clock_timestamp(), released_by = $3, reason = $4
  where stream = $1 and ordering_key = $2 returning released_at`), p.Stream, p.Key, by, reason).Scan(&p.ReleasedAt)
 	if err != nil {
 		return err
 	}
-	p.State, p.ReleasedBy, p.Reason, p.Position = ParkedReleased, by, reason, 0
+	p.State, p.ReleasedBy, p.Reason = ParkedReleased, by, reason
 	return record(ctx, tx, quoted, p, act)
 }
 
@@ -104,7 +104,7 @@ with held as (
   select stream, ordering_key, 'release', seq, id, subject, cause, $2, $3 from held
 )
 update {{schema}}.outbox_parked p
-   set released_at = clock_timestamp(), released_by = $2, reason = $3, position = null
+   set released_at = clock_timestamp(), released_by = $2, reason = $3
   from held h where p.stream = h.stream and p.ordering_key = h.ordering_key
 ` + durable
 

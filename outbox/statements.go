@@ -327,7 +327,7 @@ func newParkSQL(in func(string) string) parkSQL {
 		held: in(`
 select ordering_key, seq, released_at is not null from {{schema}}.outbox_parked where stream = $1 order by seq`),
 		discarded: in(`
-select seq from {{schema}}.outbox_discarded where stream = $1`),
+select seq, id from {{schema}}.outbox_discarded where stream = $1`),
 
 		// A key that is parked already has a new head: an earlier row, or one that
 		// a release came to.
