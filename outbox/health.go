@@ -1,8 +1,11 @@
 package outbox
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -71,14 +74,16 @@ func (h *health) forgetStreams() {
 // lease decides. Safe for concurrent use.
 func (r *Relay) Leading() bool { return r.leading.Load() }
 
-// Ready returns nil while Run runs and committed messages can flow, else what
-// holds them back: the database, the broker, or a stream that refuses. A standby
-// is ready. Safe for concurrent use (requirement M2).
+// Ready returns nil while Run runs and committed messages can flow, else all that
+// holds them back, a line each: the database, the broker, every stream that
+// refuses. A standby is ready. Safe for concurrent use (requirement M2).
 func (r *Relay) Ready() error {
 	r.health.mu.Lock()
 	defer r.health.mu.Unlock()
-	for part, t := range r.health.down {
-		return fmt.Errorf("outbox: relay: %s, for %v: %w", part, time.Since(t.since).Round(time.Second), t.why)
+	var held []error
+	for _, part := range slices.Sorted(maps.Keys(r.health.down)) {
+		t := r.health.down[part]
+		held = append(held, fmt.Errorf("outbox: relay: %s, for %v: %w", part, time.Since(t.since).Round(time.Second), t.why))
 	}
-	return nil
+	return errors.Join(held...)
 }
