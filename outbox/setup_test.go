@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -132,31 +133,54 @@ func run(t testing.TB, r *outbox.Relay) (stop func()) {
 	return stop
 }
 
-// published reads a whole stream in stream order.
+// published reads a whole stream in stream order, from the beginning if a fault
+// of the broker cuts it short.
 func published(t testing.TB, js jetstream.JetStream, stream string) []counted {
 	t.Helper()
-	s, err := js.Stream(t.Context(), stream)
-	require.NoError(t, err)
+	var all []counted
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		read, err := readStream(t.Context(), js, stream)
+		require.NoError(c, err)
+		all = read
+	}, 30*time.Second, time.Millisecond)
+	return all
+}
+
+func readStream(ctx context.Context, js jetstream.JetStream, stream string) ([]counted, error) {
+	s, err := js.Stream(ctx, stream)
+	if err != nil {
+		return nil, err
+	}
 	total := int(s.CachedInfo().State.Msgs)
 	all := make([]counted, 0, total)
 	if total == 0 {
-		return all
+		return all, nil
 	}
-	c, err := s.OrderedConsumer(t.Context(), jetstream.OrderedConsumerConfig{})
-	require.NoError(t, err)
+	c, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		return nil, err
+	}
 	for len(all) < total {
 		batch, err := c.Fetch(min(total-len(all), 500), jetstream.FetchMaxWait(5*time.Second))
-		require.NoError(t, err)
+		if err != nil {
+			return nil, err
+		}
 		for m := range batch.Messages() {
 			e, err := envelope.Decode(m.Data())
-			require.NoError(t, err)
+			if err != nil {
+				return nil, err
+			}
 			var data counted
-			require.NoError(t, json.Unmarshal(e.Data, &data))
+			if err := json.Unmarshal(e.Data, &data); err != nil {
+				return nil, err
+			}
 			all = append(all, data)
 		}
-		require.NoError(t, batch.Error())
+		if err := batch.Error(); err != nil {
+			return nil, err
+		}
 	}
-	return all
+	return all, nil
 }
 
 func (b bundle) requireStored(t testing.TB, stream string, want uint64) {
@@ -187,3 +211,37 @@ func requireCounted(t testing.TB, got []counted, totals map[string]int) {
 }
 
 func keyName(i int) string { return fmt.Sprintf("key-%02d", i) }
+
+// enqueueOnKeys commits one more message of each key, in one transaction.
+func (b bundle) enqueueOnKeys(t testing.TB, counter map[string]int, keys int) {
+	t.Helper()
+	require.NoError(t, b.commitRuns(t.Context(), counter, 0, keys, 1))
+}
+
+// commitRuns commits several more messages of each of some keys, one key after
+// the other, in one transaction.
+func (b bundle) commitRuns(ctx context.Context, counter map[string]int, firstKey, keys, run int) error {
+	var drafts []envelope.Draft
+	for i := range keys {
+		key := keyName(firstKey + i)
+		for range run {
+			counter[key]++
+			drafts = append(drafts, serverCounted.New(key, counted{Key: key, N: counter[key]}))
+		}
+	}
+	return pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
+		return b.out.Enqueue(origin(ctx), tx, drafts...)
+	})
+}
+
+// requireExact waits until the stream holds every event, and checks that it
+// holds each once and in the order of its key.
+func (b bundle) requireExact(t testing.TB, counter map[string]int) {
+	t.Helper()
+	var want uint64
+	for _, n := range counter {
+		want += uint64(n)
+	}
+	b.requireStored(t, events, want)
+	requireCounted(t, published(t, b.js, events), counter)
+}
