@@ -39,11 +39,13 @@ const (
 	childNATSEnv = "OUTBOX_TEST_NATS"      // URL
 	childPGEnv   = "OUTBOX_TEST_POSTGRES"  // connection string
 	stoppedLine  = "stored, cursor behind" // what the child prints when it stands still
+	standbyLine  = "no longer leads"       // and when it has lost the lease
 )
 
-// relayChild runs a relay until it is killed. In the window between the last
-// acknowledgement of a page and the cursor's commit it says so and stands
-// still, so that the kill finds messages stored and the cursor behind.
+// relayChild runs a relay until it is killed. Once, in the window between the
+// last acknowledgement of a page and the cursor's commit, it says so and stands
+// still, so that the kill finds messages stored and the cursor behind. A line on
+// its standard input makes it go on.
 func relayChild() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -79,17 +81,35 @@ func runRelayChild(ctx context.Context) error {
 		return err
 	}
 	relay.OnPublished(func(string, int) {
-		if budget--; budget < 0 {
-			fmt.Println(stoppedLine)
-			select {}
+		if budget--; budget != -1 {
+			return
+		}
+		fmt.Println(stoppedLine)
+		if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+			os.Exit(1) // whoever started us is gone
 		}
 	})
+	go reportStandby(ctx, relay)
 	return relay.Run(ctx)
+}
+
+// reportStandby prints a line each time the relay has lost the lease.
+func reportStandby(ctx context.Context, relay *outbox.Relay) {
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for led := false; ctx.Err() == nil; <-ticker.C {
+		leads := relay.Leading()
+		if led && !leads {
+			fmt.Println(standbyLine)
+		}
+		led = leads
+	}
 }
 
 // child is a running relay process.
 type child struct {
 	cmd    *exec.Cmd
+	stdin  io.WriteCloser
 	stdout *bufio.Reader
 }
 
@@ -97,21 +117,37 @@ func startChild(t *testing.T, budget int, natsURL, pgURL string) *child {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+strconv.Itoa(budget), childNATSEnv+"="+natsURL, childPGEnv+"="+pgURL)
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	cmd.Stderr = t.Output()
 	require.NoError(t, cmd.Start())
-	c := &child{cmd, bufio.NewReader(stdout)}
+	c := &child{cmd, stdin, bufio.NewReader(stdout)}
 	t.Cleanup(c.kill)
 	return c
 }
 
-// awaitStop returns when the child stands still with its page stored.
-func (c *child) awaitStop(t *testing.T) {
+// await returns when the child has said so.
+func (c *child) await(t *testing.T, said string) {
 	t.Helper()
-	line, err := c.stdout.ReadString('\n')
+	for line := ""; line != said; {
+		text, err := c.stdout.ReadString('\n')
+		require.NoError(t, err)
+		line = strings.TrimSpace(text)
+	}
+}
+
+// goOn lets a child that stands still go on.
+func (c *child) goOn(t *testing.T) {
+	t.Helper()
+	_, err := fmt.Fprintln(c.stdin)
 	require.NoError(t, err)
-	require.Equal(t, stoppedLine, strings.TrimSpace(line))
+}
+
+func (c *child) signal(t *testing.T, s os.Signal) {
+	t.Helper()
+	require.NoError(t, c.cmd.Process.Signal(s))
 }
 
 func (c *child) kill() {
@@ -142,7 +178,7 @@ func TestRelayKilledFiftyTimesLosesAndDoublesNothing(t *testing.T) {
 		before := storedMessages(t, b.js)
 		c := startChild(t, budget, natsURL, connString(b.pool))
 		if kill < atFailpoint {
-			c.awaitStop(t)
+			c.await(t, stoppedLine)
 			require.Positive(t, unpublished(t, b), "kill %d: the cursor is not behind", kill)
 			behind++
 		} else {
