@@ -23,7 +23,9 @@ type Config struct {
 	// PollOnly turns waking by NOTIFY off: Enqueue never notifies, and the relay
 	// does not listen. For databases behind a transaction pooler, which has no
 	// LISTEN, and for two-phase commit, which refuses NOTIFY. Messages then wait
-	// for RelayConfig.PollInterval. Default false.
+	// for RelayConfig.PollInterval. Where the pooler does not keep prepared
+	// statements either, set pgx's DefaultQueryExecMode to QueryExecModeExec or
+	// QueryExecModeSimpleProtocol. Default false.
 	PollOnly bool
 
 	// LegacyCorrelationHeader also writes the header "correlation-id" for
