@@ -53,30 +53,14 @@ func TestWritersNotifyOnlyARelayThatSleeps(t *testing.T) {
 			require.NoError(t, err)
 			_, err = pool.Exec(t.Context(), "update messaging.outbox_sleep set asleep = "+c.asleep)
 			require.NoError(t, err)
-			conn, err := pool.Acquire(t.Context())
-			require.NoError(t, err)
-			defer conn.Release()
-			_, err = conn.Exec(t.Context(), "listen dv_outbox")
-			require.NoError(t, err)
-
+			heard := listenTo(t, bundle{pool: pool})
 			out, err := outbox.New(maskinSet, outbox.Config{PollOnly: c.pollOnly})
 			require.NoError(t, err)
 			err = pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
 				return out.Enqueue(origin(t.Context()), tx, serverCounted.New("a", counted{}), serverCounted.New("b", counted{}))
 			})
 			require.NoError(t, err)
-			_, err = pool.Exec(t.Context(), "select pg_notify('dv_outbox', 'end')")
-			require.NoError(t, err)
-			got := 0
-			for {
-				n, err := conn.Conn().WaitForNotification(t.Context())
-				require.NoError(t, err)
-				if n.Payload == "end" {
-					break
-				}
-				got++
-			}
-			require.Equal(t, c.want, got)
+			heard.require(t, c.want)
 		})
 	}
 }
@@ -87,7 +71,7 @@ func TestCommitAfterTheSecondLookWaitsForTheSlowPoll(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.enqueue(t, "a", 1)
-	r := b.newRelay(t, outbox.RelayConfig{PollInterval: 100 * time.Millisecond})
+	r := b.newRelay(t, outbox.RelayConfig{PollInterval: 100 * time.Millisecond, ProbeInterval: 10 * time.Minute})
 	var polls atomic.Int64
 	r.OnPolled(func() { polls.Add(1) })
 	run(t, r)
@@ -102,6 +86,67 @@ func TestCommitAfterTheSecondLookWaitsForTheSlowPoll(t *testing.T) {
 	require.Eventually(t, func() bool { return polls.Load() > seen+1 }, 20*time.Second, time.Millisecond) // the second look
 	require.NoError(t, tx.Commit(t.Context()))
 	b.requireStored(t, "DV_MASKIN_EVT", 2)
+}
+
+// A transaction whose snapshot is older than the mark does not see it, however
+// late it enqueues and commits, and notifies nobody. The slow poll finds what it
+// committed, and what others committed meanwhile is not held up by it.
+func TestTransactionWithAnOldSnapshotWaitsForTheSlowPoll(t *testing.T) {
+	t.Parallel()
+	for _, level := range []pgx.TxIsoLevel{pgx.RepeatableRead, pgx.Serializable} {
+		t.Run(string(level), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			heard := listenTo(t, b)
+			tx, err := b.pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level})
+			require.NoError(t, err)
+			defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+			var asleep bool
+			require.NoError(t, tx.QueryRow(t.Context(), "select asleep from messaging.outbox_sleep").Scan(&asleep))
+			require.False(t, asleep)
+
+			b.relay(t, outbox.RelayConfig{PollInterval: 100 * time.Millisecond, ProbeInterval: 10 * time.Minute})
+			requireAsleep(t, b, true)
+			b.enqueue(t, "b", 1)
+			b.requireStored(t, "DV_MASKIN_EVT", 1)
+			requireAsleep(t, b, true)
+			heard.require(t, 1)
+			require.NoError(t, b.out.Enqueue(origin(t.Context()), tx, serverCounted.New("a", counted{Key: "a", N: 1})))
+			require.NoError(t, tx.Commit(t.Context()))
+			b.requireStored(t, "DV_MASKIN_EVT", 2)
+			heard.require(t, 0)
+		})
+	}
+}
+
+// listener hears the notifications of all writers.
+type listener struct{ conn *pgx.Conn }
+
+func listenTo(t *testing.T, b bundle) listener {
+	t.Helper()
+	pooled, err := b.pool.Acquire(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(pooled.Release)
+	_, err = pooled.Exec(t.Context(), "listen dv_outbox")
+	require.NoError(t, err)
+	return listener{pooled.Conn()}
+}
+
+// require checks how many notifications came since it was asked last.
+func (l listener) require(t *testing.T, want int) {
+	t.Helper()
+	_, err := l.conn.Exec(t.Context(), "select pg_notify('dv_outbox', 'end')")
+	require.NoError(t, err)
+	got := 0
+	for {
+		n, err := l.conn.WaitForNotification(t.Context())
+		require.NoError(t, err)
+		if n.Payload == "end" {
+			break
+		}
+		got++
+	}
+	require.Equal(t, want, got)
 }
 
 // PostgreSQL refuses PREPARE TRANSACTION after NOTIFY, so two-phase writers use
