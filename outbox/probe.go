@@ -51,15 +51,21 @@ func apiPrefix(js jetstream.JetStream, domain string) string {
 
 // facts are what a stream says of itself.
 type facts struct {
-	created     time.Time // microseconds, as the database keeps it
-	first, last int64     // sequences
-	sparse      bool      // messages between them vanish by design
+	created     time.Time     // microseconds, as the database keeps it
+	first, last int64         // sequences
+	sparse      bool          // messages between them vanish by design
+	window      time.Duration // how long ids are remembered; 0: not at all
 }
 
 // apiError is the code of an error of the API.
 type apiError struct {
 	ErrCode     int    `json:"err_code"`
 	Description string `json:"description"`
+}
+
+// refusal is an error of the API as the lack of an answer that it is to us.
+func (e *apiError) refusal() error {
+	return fmt.Errorf("%w: %s (%d)", errNoAnswer, e.Description, e.ErrCode)
 }
 
 const codeNoMessage = 10037
@@ -73,6 +79,7 @@ func (a asker) stream(ctx context.Context, name string) (facts, error) {
 			Retention         string `json:"retention"`
 			MaxMsgsPerSubject int64  `json:"max_msgs_per_subject"`
 			AllowMsgTTL       bool   `json:"allow_msg_ttl"`
+			Window            int64  `json:"duplicate_window"`
 		} `json:"config"`
 		State struct {
 			First int64 `json:"first_seq"`
@@ -83,13 +90,14 @@ func (a asker) stream(ctx context.Context, name string) (facts, error) {
 		return facts{}, err
 	}
 	if info.Error != nil {
-		return facts{}, fmt.Errorf("%w: %s (%d)", errNoAnswer, info.Error.Description, info.Error.ErrCode)
+		return facts{}, info.Error.refusal()
 	}
 	c := info.Config
 	return facts{
 		created: info.Created.Truncate(time.Microsecond),
 		first:   info.State.First, last: info.State.Last,
 		sparse: c.MaxMsgsPerSubject > 0 || c.AllowMsgTTL || c.Retention != "limits",
+		window: time.Duration(c.Window),
 	}, nil
 }
 
@@ -128,7 +136,7 @@ func (a asker) look(ctx context.Context, name string, f facts, m highest) (sight
 	case got.Error.ErrCode == codeNoMessage:
 		return a.missing(ctx, name, f, m)
 	}
-	return unknown, fmt.Errorf("%w: %s (%d)", errNoAnswer, got.Error.Description, got.Error.ErrCode)
+	return unknown, got.Error.refusal()
 }
 
 // missing judges a message that is not there. It may have aged since the facts
