@@ -36,7 +36,8 @@ func (h highest) newer(other highest) highest {
 // All that was published up to it lies in the stream at or below its message.
 type anchor struct {
 	highest
-	at time.Time // exactly as in the database, its key
+	behind int64     // what was not published by then lies behind this sequence
+	at     time.Time // exactly as in the database, its key
 }
 
 // state is what the database knows of a stream's past.
@@ -45,12 +46,14 @@ type state struct {
 	recreated bool      // waits for an operator
 	released  time.Time // when a parked key was last released; zero: never
 	acked     highest   // the newest anchor: the cursor itself
+	behind    int64     // what is not published lies behind this sequence; 0: not known
 	anchors   []anchor  // the older ones, oldest first
 }
 
-// commit moves the cursor of a lane past rows that are stored. Now and then it
-// copies the cursor before, in the same statement.
-func (d *dispatcher) commit(ctx context.Context, l *lane, sql string, to any, acked highest) error {
+// commit moves the cursor of a lane past rows that are stored; what is not yet
+// lies behind the given sequence of the stream. Now and then it copies the
+// cursor before, in the same statement.
+func (d *dispatcher) commit(ctx context.Context, l *lane, sql string, to any, acked highest, behind int64) error {
 	now := time.Now()
 	keep := now.Sub(l.anchored) >= d.anchorEvery
 	if keep && now.Sub(l.thinned) >= thinEvery {
@@ -62,7 +65,7 @@ func (d *dispatcher) commit(ctx context.Context, l *lane, sql string, to any, ac
 	if keep {
 		l.anchored = now
 	}
-	return d.move(ctx, d.lease, sql, l.name, to, acked.sequence, acked.id, keep)
+	return d.move(ctx, d.lease, sql, l.name, to, acked.sequence, acked.id, keep, behind)
 }
 
 // thin drops the anchors that are too many or too old.
@@ -82,7 +85,7 @@ func (d *dispatcher) readState(ctx context.Context, stream string) (state, error
 	defer cancel()
 	var s state
 	var created, recreated, released *time.Time
-	err := d.pool.QueryRow(ctx, d.sql.readState, stream).Scan(&created, &recreated, &released, &s.acked.sequence, &s.acked.id)
+	err := d.pool.QueryRow(ctx, d.sql.readState, stream).Scan(&created, &recreated, &released, &s.behind, &s.acked.sequence, &s.acked.id)
 	if err != nil {
 		return s, fmt.Errorf("read the cursor of %s: %w", stream, explain(err))
 	}
@@ -98,7 +101,7 @@ func (d *dispatcher) readState(ctx context.Context, stream string) (state, error
 		return s, fmt.Errorf("read the anchors of %s: %w", stream, explain(err))
 	}
 	s.anchors, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (a anchor, err error) {
-		return a, r.Scan(&a.at, &a.sequence, &a.id)
+		return a, r.Scan(&a.at, &a.behind, &a.sequence, &a.id)
 	})
 	if err != nil {
 		return s, fmt.Errorf("read the anchors of %s: %w", stream, explain(err))
@@ -115,10 +118,11 @@ func (d *dispatcher) loadLanes(ctx context.Context) error {
 	defer rows.Close()
 	for rows.Next() {
 		var created *time.Time
+		var behind int64
 		var older *int64
 		l := &lane{guard: guard{ask: d.asker(), every: d.cfg.ProbeInterval, suspect: true}}
 		g := &l.guard
-		if err := rows.Scan(&l.name, &created, &g.newest.sequence, &g.newest.id, &older, &g.before.id); err != nil {
+		if err := rows.Scan(&l.name, &created, &behind, &g.newest.sequence, &g.newest.id, &older, &g.before.id); err != nil {
 			return fmt.Errorf("read the cursors: %w", err)
 		}
 		if g.stream = l.name; created != nil {
@@ -128,6 +132,8 @@ func (d *dispatcher) loadLanes(ctx context.Context) error {
 			g.before.sequence = *older
 		}
 		if d.lanes[l.name] == nil {
+			l.recall = d.newRecall(l.name)
+			l.recall.begin(behind)
 			d.lanes[l.name] = l
 		}
 	}

@@ -19,13 +19,13 @@ func Tail(ctx context.Context, js jetstream.JetStream, stream string, after int6
 	ids = map[string]int64{}
 	for _, k := range t.known {
 		id := pgtype.UUID{Bytes: k.id, Valid: true}
-		sequence, found := t.sequenceOf(id)
+		sequence, found := t.find(id)
 		if !found || sequence != k.sequence {
 			return nil, 0, false, errors.New("what was read is not found")
 		}
 		ids[(&row{id: id}).uuid()] = sequence
 	}
-	return ids, t.newest.sequence, t.cut, nil
+	return ids, t.through, t.cut, nil
 }
 
 // Stale tells whether a stream with the given window may have forgotten an id.

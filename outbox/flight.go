@@ -42,6 +42,7 @@ type slot struct {
 	page   *flightPage
 	next   int64     // the following row of the same key, or -1
 	sentAt time.Time // of the latest attempt
+	unsure time.Time // of the first attempt that was not answered; zero: none
 	state  uint8
 }
 
@@ -51,6 +52,7 @@ type flightPage struct {
 	left       int   // not done
 	last       int64 // seq of its last row: where the cursor may go
 	after      int64 // every answer that came before it joined has a stream sequence up to this
+	behind     int64 // what has not left when it leaves is stored behind this sequence, if at all
 	newest     stored
 	duplicates int // rows that the stream had already
 }
@@ -99,13 +101,19 @@ func (f *flight) join(rows []row, pass func(*row) bool) {
 	}
 }
 
+// arrived tells whether a page can leave.
+func (f *flight) arrived() bool { return len(f.pages) > 0 && f.pages[0].left == 0 }
+
 // leave returns the oldest page once all of it is done, else nil.
 func (f *flight) leave() *flightPage {
-	if len(f.pages) == 0 || f.pages[0].left > 0 {
+	if !f.arrived() {
 		return nil
 	}
 	page := f.pages[0]
 	f.pages = f.pages[1:]
+	if page.behind = f.newest.sequence; len(f.pages) > 0 {
+		page.behind = f.pages[0].after
+	}
 	clear(f.slots[:page.rows])
 	f.slots, f.base = f.slots[page.rows:], f.base+int64(page.rows)
 	f.ready, f.head = append(f.ready[:0], f.ready[f.head:]...), 0
@@ -202,6 +210,9 @@ func (f *flight) failOlder(than time.Time) int {
 	late := 0
 	for i := len(f.slots) - 1; i >= 0 && f.pending > 0; i-- {
 		if s := &f.slots[i]; s.state == rowInFlight && s.sentAt.Before(than) {
+			if s.unsure.IsZero() {
+				s.unsure = s.sentAt
+			}
 			f.failed(f.base + int64(i))
 			late++
 		}

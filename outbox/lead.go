@@ -121,6 +121,7 @@ type lane struct {
 	pipe  *pipeline
 	guard guard
 
+	recall recall
 	except exceptions // as of the latest look
 
 	faults    int       // in a row, of asking the broker
@@ -260,6 +261,9 @@ func (d *dispatcher) dispatch(stop, work context.Context) error {
 		d.hooks.polled()
 	}
 	for _, news := range deltas {
+		if l := d.lanes[news.stream]; news.idle() && l.recall.open {
+			d.start(stop, work, l, news) // to look once whether the stream holds more than we know
+		}
 		if !news.idle() {
 			d.start(stop, work, d.lanes[news.stream], news)
 			err = errors.Join(err, d.rouse(work))

@@ -51,7 +51,7 @@ func (d *dispatcher) rewindRequested(ctx context.Context, l *lane) (bool, error)
 		}
 	}
 	// A crash between both statements goes back once more: a repeat.
-	to, err := d.goBack(ctx, l, back)
+	to, err := d.goBack(ctx, l, back, false)
 	if err != nil {
 		return false, err
 	}
@@ -60,16 +60,24 @@ func (d *dispatcher) rewindRequested(ctx context.Context, l *lane) (bool, error)
 	return true, d.move(ctx, d.lease, d.sql.requestDone, l.name, requested)
 }
 
-// goBack makes an anchor the cursor, or the very beginning.
-func (d *dispatcher) goBack(ctx context.Context, l *lane, back *anchor) (to highest, err error) {
+// goBack makes an anchor the cursor, or the very beginning. To heal is to publish
+// only what the stream does not hold; an operator wants it all.
+func (d *dispatcher) goBack(ctx context.Context, l *lane, back *anchor, healing bool) (to highest, err error) {
+	behind := int64(0)
 	if back == nil {
-		err = d.move(ctx, d.lease, d.sql.rewindAll, l.name)
+		err = d.move(ctx, d.lease, d.sql.rewindAll, l.name, healing)
 	} else {
-		to = back.highest
-		err = d.move(ctx, d.lease, d.sql.rewindTo, l.name, back.at)
+		to, behind = back.highest, back.behind
+		err = d.move(ctx, d.lease, d.sql.rewindTo, l.name, back.at, healing)
 	}
-	if err == nil {
-		l.guard.newest, l.guard.before = to, highest{}
+	if err != nil {
+		return to, err
 	}
-	return to, err
+	if healing {
+		l.recall.begin(behind)
+	} else {
+		l.recall.after = max(l.recall.after, l.guard.newest.sequence)
+	}
+	l.guard.newest, l.guard.before = to, highest{}
+	return to, nil
 }

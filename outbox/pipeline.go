@@ -29,6 +29,7 @@ type pipeline struct {
 	cfg    RelayConfig
 	health *health
 	guard  *guard
+	recall *recall
 	except *exceptions
 	park   func(ctx context.Context, r *row, cause error) (bool, error)
 
@@ -44,7 +45,7 @@ type pipeline struct {
 
 func (d *dispatcher) newPipeline(l *lane) (*pipeline, error) {
 	p := &pipeline{
-		nc: d.nc, stream: l.name, cfg: d.cfg, health: d.health, guard: &l.guard, except: &l.except,
+		nc: d.nc, stream: l.name, cfg: d.cfg, health: d.health, guard: &l.guard, recall: &l.recall, except: &l.except,
 		park: func(ctx context.Context, r *row, cause error) (bool, error) { return d.park(ctx, l, r, cause) },
 
 		prefix: d.nc.NewRespInbox() + ".",
@@ -136,29 +137,42 @@ func (p *pipeline) board(f *flight, rows []row) {
 // advance does what can be done now: look whether the stream is as it was left,
 // report pages, send.
 func (p *pipeline) advance(stop, ctx context.Context, f *flight, arrived func(*flightPage) error) error {
-	if err := p.probe(stop, ctx, f); err != nil {
-		return err
-	}
-	for !p.guard.doubts() {
-		page := f.leave()
-		if page == nil {
-			break
-		}
-		if err := arrived(page); err != nil {
+	for {
+		if err := p.probe(stop, ctx, f); err != nil {
 			return err
 		}
+		for !p.guard.doubts() {
+			page := f.leave()
+			if page == nil {
+				break
+			}
+			if err := arrived(page); err != nil {
+				return err
+			}
+		}
+		if err := p.send(ctx, f); err != nil || p.guard.doubts() || !f.arrived() {
+			return err // else rows were found in the stream, and no answer will come for them
+		}
 	}
-	return p.send(ctx, f)
 }
 
 // probe looks, where there is a reason, whether the stream still holds what it
-// acknowledged. Messages sent to a stream that lost some would stand before
-// those that must be sent again.
-func (p *pipeline) probe(stop, ctx context.Context, f *flight) error {
-	if f.paused() || !p.guard.doubts() {
+// acknowledged, and what it holds that no cursor tells of. Messages sent to a
+// stream that lost some would stand before those that must be sent again.
+func (p *pipeline) probe(stop, ctx context.Context, f *flight) (err error) {
+	if f.paused() {
 		return nil
 	}
-	err := p.guard.check(stop, ctx, f.newest.anchor())
+	if p.guard.doubts() {
+		err = p.guard.check(stop, ctx, f.newest.anchor())
+	}
+	if err == nil && p.recall.due && f.left > 0 {
+		after := p.recall.after
+		if !p.recall.open && len(f.pages) > 0 {
+			after = max(after, f.pages[0].after)
+		}
+		err = p.recall.read(stop, ctx, after)
+	}
 	if errors.Is(err, errNoAnswer) {
 		p.pause(f, err)
 		return nil
@@ -174,7 +188,7 @@ func (p *pipeline) send(ctx context.Context, f *flight) error {
 	if p.failures > 0 {
 		window = 1
 	}
-	if f.pending >= window || f.paused() {
+	if f.pending >= window || f.paused() || p.recall.due {
 		return nil
 	}
 	for now := time.Now(); f.pending < window; {
@@ -182,8 +196,17 @@ func (p *pipeline) send(ctx context.Context, f *flight) error {
 		if !ok {
 			return nil
 		}
-		r := f.at(number).row
-		err := p.msg.send(p.nc, r, p.prefix+strconv.FormatInt(number, 36))
+		s := f.at(number)
+		if sequence, found := p.recall.find(s.id); found {
+			f.stored(number, uint64(sequence), true)
+			continue
+		}
+		if p.recall.forgotten(s.unsure, p.guard.window) {
+			p.recall.due = true
+			f.failed(number)
+			return nil
+		}
+		err := p.msg.send(p.nc, s.row, p.prefix+strconv.FormatInt(number, 36))
 		switch {
 		case err == nil:
 			f.sent(number, now)

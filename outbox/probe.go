@@ -207,7 +207,8 @@ type guard struct {
 	stream string
 	every  time.Duration
 
-	created        time.Time // zero: never seen
+	created        time.Time     // zero: never seen
+	window         time.Duration // how long the stream remembers ids
 	newest, before highest
 
 	suspect    bool // look before anything is sent
@@ -258,6 +259,6 @@ func (g *guard) check(stop, work context.Context, flying highest) error {
 			return errSuspect
 		}
 	}
-	g.suspect, g.reconnects, g.at, g.before = false, reconnects, time.Now(), g.newest
+	g.suspect, g.reconnects, g.at, g.before, g.window = false, reconnects, time.Now(), g.newest, f.window
 	return nil
 }

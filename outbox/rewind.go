@@ -107,7 +107,8 @@ func (d *dispatcher) heal(stop, work context.Context, l *lane) error {
 	}
 	g := &l.guard
 	g.created, g.newest, g.before = f.created, s.acked, highest{}
-	g.suspect, g.reconnects, g.at = false, reconnects, time.Now()
+	g.suspect, g.reconnects, g.at, g.window = false, reconnects, time.Now(), f.window
+	l.recall.begin(s.behind)
 	if f.lost != nil {
 		return d.rewind(work, l, s, f)
 	}
@@ -153,7 +154,7 @@ func (d *dispatcher) examine(ctx context.Context, l *lane, s state) (finding, er
 // docs/decisions/0007). Where no anchor is left, all rows are published again:
 // repeats, never gaps.
 func (d *dispatcher) rewind(ctx context.Context, l *lane, s state, f finding) error {
-	to, err := d.goBack(ctx, l, f.back)
+	to, err := d.goBack(ctx, l, f.back, true)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ type statements struct {
 	readSQL
 	moveSQL
 	healSQL
+	recallSQL
 	parkSQL
 }
 
@@ -21,13 +22,16 @@ type (
 	// what the broker lost: anchors and the cursor, back
 	healSQL struct{ lanes, readState, readAnchors, thin, settle, await, rewindTo, rewindAll string }
 
+	// what a stream holds behind its cursor
+	recallSQL struct{ oldest, present, pass string }
+
 	// what is passed over, and what operators ask for
 	parkSQL struct{ held, discarded, park, top, heldPage, unpark, request, requestDone string }
 )
 
 func newStatements(schema string) statements {
 	in := func(sql string) string { return strings.ReplaceAll(sql, "{{schema}}", schema) }
-	return statements{newLeaseSQL(in), newTermSQL(in), newReadSQL(in), newMoveSQL(in), newHealSQL(in), newParkSQL(in)}
+	return statements{newLeaseSQL(in), newTermSQL(in), newReadSQL(in), newMoveSQL(in), newHealSQL(in), newRecallSQL(in), newParkSQL(in)}
 }
 
 // Fragments that several statements share.
@@ -55,11 +59,15 @@ const (
 	newest = `acked_id = case when $5 >= s.acked_sequence then $6 else s.acked_id end,
        acked_sequence = greatest(s.acked_sequence, $5)`
 
+	// behind remembers where in the stream to look for what the cursor has not
+	// passed.
+	behind = `tail_after = greatest(s.tail_after, $8)`
+
 	// keep copies the cursor as it is before the move, when $7 says so. Both
 	// parts of the statement see the same rows.
 	keep = `, kept as (
-  insert into {{schema}}.outbox_anchors (stream, stream_created, acked_sequence, acked_id, base, floor, next_floor, target, ceiling, position)
-  select s.stream, s.stream_created, s.acked_sequence, s.acked_id, s.base, s.floor, s.next_floor, s.target, s.ceiling, s.position
+  insert into {{schema}}.outbox_anchors (stream, stream_created, acked_sequence, acked_id, tail_after, base, floor, next_floor, target, ceiling, position)
+  select s.stream, s.stream_created, s.acked_sequence, s.acked_id, s.tail_after, s.base, s.floor, s.next_floor, s.target, s.ceiling, s.position
     from {{schema}}.outbox_state s, lease where s.stream = $3 and $7::boolean
   on conflict do nothing)`
 
@@ -232,7 +240,7 @@ func newMoveSQL(in func(string) string) moveSQL {
 		commitBase: in(fence + keep + `
 update {{schema}}.outbox_state s
    set base = $4::pg_snapshot, floor = s.next_floor, next_floor = ` + lastSeq + `,
-       ` + newest + `, updated_at = clock_timestamp()
+       ` + newest + `, ` + behind + `, updated_at = clock_timestamp()
   from lease where s.stream = $3 and s.target is null
 ` + durable),
 
@@ -247,13 +255,14 @@ update {{schema}}.outbox_state s
 ` + durable),
 		commitPage: in(fence + keep + `
 update {{schema}}.outbox_state s
-   set position = $4, ` + newest + `, updated_at = clock_timestamp()
+   set position = $4, ` + newest + `, ` + behind + `, updated_at = clock_timestamp()
   from lease where s.stream = $3 and s.target is not null
 ` + durable),
 		endWalk: in(fence + `
 update {{schema}}.outbox_state s
    set base = s.target, floor = s.next_floor, next_floor = ` + lastSeq + `,
-       target = null, position = null, ceiling = null, updated_at = clock_timestamp()
+       target = null, position = null, ceiling = null,
+       tail_after = greatest(s.tail_after, $4), updated_at = clock_timestamp()
   from lease where s.stream = $3 and s.target is not null
 ` + durable),
 	}
@@ -263,15 +272,15 @@ update {{schema}}.outbox_state s
 func newHealSQL(in func(string) string) healSQL {
 	return healSQL{
 		lanes: in(`
-select s.stream, s.stream_created, s.acked_sequence, s.acked_id, a.acked_sequence, a.acked_id
+select s.stream, s.stream_created, s.tail_after, s.acked_sequence, s.acked_id, a.acked_sequence, a.acked_id
 from {{schema}}.outbox_state s
 left join lateral (
   select a.acked_sequence, a.acked_id from {{schema}}.outbox_anchors a
    where a.stream = s.stream order by a.at desc limit 1) a on true`),
 		readState: in(`
-select stream_created, recreated, released_at, acked_sequence, acked_id from {{schema}}.outbox_state where stream = $1`),
+select stream_created, recreated, released_at, tail_after, acked_sequence, acked_id from {{schema}}.outbox_state where stream = $1`),
 		readAnchors: in(`
-select a.at, a.acked_sequence, a.acked_id
+select a.at, a.tail_after, a.acked_sequence, a.acked_id
 from {{schema}}.outbox_anchors a join {{schema}}.outbox_state s using (stream)
 where a.stream = $1 and a.stream_created is not distinct from s.stream_created
 order by a.acked_sequence, a.at`),
@@ -298,7 +307,9 @@ update {{schema}}.outbox_state s set recreated = $4
 ` + durable),
 
 		// The row becomes what it was: any state that was once committed is a valid
-		// one to go on from. Anchors after it are of the lost timeline.
+		// one to go on from. Anchors after it are of the lost timeline. Where an
+		// operator wants repeats ($5 is false), what the stream holds from before does
+		// not count.
 		rewindTo: in(fence + `, gone as (
   delete from {{schema}}.outbox_anchors a using lease, {{schema}}.outbox_anchors b
    where b.stream = $3 and b.at = $4 and a.stream = b.stream and (a.acked_sequence, a.at) > (b.acked_sequence, b.at))
@@ -306,6 +317,7 @@ update {{schema}}.outbox_state s
    set base = a.base, floor = a.floor, next_floor = a.next_floor,
        target = a.target, ceiling = a.ceiling, position = a.position,
        acked_sequence = a.acked_sequence, acked_id = a.acked_id,
+       tail_after = case when $5 then a.tail_after else greatest(s.tail_after, s.acked_sequence) end,
        rewinds = s.rewinds + 1, rewound_at = clock_timestamp(), updated_at = clock_timestamp()
   from lease, {{schema}}.outbox_anchors a where s.stream = $3 and a.stream = s.stream and a.at = $4
 ` + durable),
@@ -313,9 +325,28 @@ update {{schema}}.outbox_state s
   delete from {{schema}}.outbox_anchors a using lease where a.stream = $3)
 update {{schema}}.outbox_state s
    set base = '1:1:', floor = 0, next_floor = 0, target = null, ceiling = null, position = null,
-       acked_sequence = 0, acked_id = null,
+       acked_sequence = 0, acked_id = null, tail_after = case when $4 then 0 else greatest(s.tail_after, s.acked_sequence) end,
        released_at = null,
        rewinds = s.rewinds + 1, rewound_at = clock_timestamp(), updated_at = clock_timestamp()
+  from lease where s.stream = $3
+` + durable),
+	}
+}
+
+// newRecallSQL is about what a stream holds behind its cursor.
+func newRecallSQL(in func(string) string) recallSQL {
+	return recallSQL{
+		oldest: in(`
+select (select created_at from {{schema}}.outbox_events where stream = $1 order by seq limit 1)`),
+
+		// There is no index by id: this reads the table.
+		present: in(`
+select array_agg(e.id is not null order by i.n)
+from unnest($2::uuid[]) with ordinality i (id, n)
+left join (select distinct id from {{schema}}.outbox_events where stream = $1 and id = any($2::uuid[])) e using (id)`),
+		pass: in(fence + `
+update {{schema}}.outbox_state s
+   set tail_after = greatest(s.tail_after, $4), ` + newest + `, lost_timeline = s.lost_timeline + $7
   from lease where s.stream = $3
 ` + durable),
 	}

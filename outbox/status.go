@@ -34,6 +34,7 @@ type StreamStatus struct {
 	AckedSequence int64         `json:"acked_sequence"` // the highest stream sequence recorded as stored
 	Walking       bool          `json:"walking"`        // a backlog larger than a page is being drained
 	Moved         time.Time     `json:"moved"`          // when the cursor moved last
+	LostTimeline  int64         `json:"lost_timeline"`  // messages of ours found in the stream that the outbox did not know: the database went back to an earlier moment
 	Rewinds       int64         `json:"rewinds"`        // how often the cursor went back because the broker had lost messages
 	Recreated     bool          `json:"recreated"`      // the stream was deleted and created anew and waits for AcceptStream
 }
@@ -75,7 +76,7 @@ from (select true) one left join {{schema}}.outbox_lease l on true`, "{{schema}}
 // snapshot it ends at does not see; else what the base does not see.
 const statusSQL = `
 select s.stream, least(u.n, $1), u.n > $1, coalesce(clock_timestamp() - u.oldest, '0')::interval,
-       s.acked_sequence, s.target is not null, s.updated_at, s.rewinds, s.recreated is not null
+       s.acked_sequence, s.target is not null, s.updated_at, s.rewinds, s.recreated is not null, s.lost_timeline
 from {{schema}}.outbox_state s
 cross join lateral (
   select count(*) as n, min(created_at) as oldest
@@ -113,7 +114,7 @@ func readStreams(ctx context.Context, tx pgx.Tx, schema string, s *Status) error
 	}
 	s.Streams, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (StreamStatus, error) {
 		var t StreamStatus
-		err := r.Scan(&t.Stream, &t.Unpublished, &t.Capped, &t.OldestAge, &t.AckedSequence, &t.Walking, &t.Moved, &t.Rewinds, &t.Recreated)
+		err := r.Scan(&t.Stream, &t.Unpublished, &t.Capped, &t.OldestAge, &t.AckedSequence, &t.Walking, &t.Moved, &t.Rewinds, &t.Recreated, &t.LostTimeline)
 		return t, err
 	})
 	return err

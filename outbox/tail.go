@@ -18,8 +18,9 @@ import (
 )
 
 const (
-	// tailLimit bounds the ids of one tail, 24 bytes each. What lies behind is
-	// sent again, and the inbox absorbs it.
+	// tailLimit bounds the messages that are read, and with them the ids that are
+	// kept, 25 bytes each. What lies behind is sent again, and the inbox absorbs
+	// it.
 	tailLimit = 2_000_000
 	// tailBatch is how many headers are asked for at once. Headers of one message
 	// are at most 64 KiB, and usually 500 bytes.
@@ -34,11 +35,12 @@ const (
 // there are stored, whatever the cursor says and however long ago that was: the
 // stream's duplicate window forgets, the stream does not.
 //
-// The nil tail is an empty one. Safe for concurrent reading.
+// The nil tail is an empty one. One goroutine uses it at a time.
 type tail struct {
-	known  []known // by id; of an id that is there twice, the first
-	newest highest
-	cut    bool // there are more than tailLimit
+	known   []known // by id; of an id that is there twice, the first
+	found   []bool  // which of them find was asked for
+	through int64   // how far the stream was read
+	cut     bool    // there is more than tailLimit
 }
 
 // known is one message in the stream.
@@ -47,8 +49,9 @@ type known struct {
 	sequence int64
 }
 
-// sequenceOf returns where the stream holds the message with the given id.
-func (t *tail) sequenceOf(id pgtype.UUID) (int64, bool) {
+// find returns where the stream holds the message with the given id, and notes
+// that it was asked for.
+func (t *tail) find(id pgtype.UUID) (int64, bool) {
 	if t == nil || !id.Valid {
 		return 0, false
 	}
@@ -58,13 +61,26 @@ func (t *tail) sequenceOf(id pgtype.UUID) (int64, bool) {
 	if !found {
 		return 0, false
 	}
+	t.found[i] = true
 	return t.known[i].sequence, true
+}
+
+// left returns what nobody asked for.
+func (t *tail) left() []known {
+	var left []known
+	for i, k := range t.known {
+		if !t.found[i] {
+			left = append(left, k)
+		}
+	}
+	return left
 }
 
 // seal brings what was collected in stream order into the order of search.
 func (t *tail) seal() {
 	slices.SortStableFunc(t.known, func(a, b known) int { return bytes.Compare(a.id[:], b.id[:]) })
 	t.known = slices.CompactFunc(t.known, func(a, b known) bool { return a.id == b.id })
+	t.found = make([]bool, len(t.known))
 }
 
 // author tells our messages from those of others in the same stream.
@@ -103,7 +119,7 @@ func (a asker) tail(ctx context.Context, stream string, from place, ours author,
 	if err != nil {
 		return nil, err
 	}
-	t := &tail{}
+	t := &tail{through: max(from.after, f.last)}
 	r := &tailReader{asker: a, stream: stream, position: max(from.after, f.first-1), last: f.last}
 	if r.position >= r.last {
 		return t, nil
@@ -113,16 +129,12 @@ func (a asker) tail(ctx context.Context, stream string, from place, ours author,
 	}
 	defer r.close(ctx)
 	err = r.each(ctx, func(sequence int64, h nats.Header) bool {
-		id, ok := ours.idOf(h)
-		switch {
-		case !ok:
-		case len(t.known) == limit:
-			t.cut = true
-		default:
+		if id, ok := ours.idOf(h); ok {
 			t.known = append(t.known, known{id.Bytes, sequence})
-			t.newest = highest{sequence, id}
 		}
-		return !t.cut
+		limit--
+		t.cut = limit == 0 && sequence < f.last
+		return limit > 0
 	})
 	if err != nil {
 		return nil, err

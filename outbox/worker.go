@@ -8,6 +8,9 @@ import "context"
 //
 // It works under work; when stop ends it finishes what is under way.
 func (d *dispatcher) serve(stop, work context.Context, l *lane, news *delta) error {
+	if news.idle() {
+		return d.recalled(stop, work, l)
+	}
 	if l.pipe == nil {
 		pipe, err := d.newPipeline(l)
 		if err != nil {
@@ -22,6 +25,15 @@ func (d *dispatcher) serve(stop, work context.Context, l *lane, news *delta) err
 			return err
 		}
 	}
+	err := d.serveRows(stop, work, l, news)
+	if err != nil || stop.Err() != nil || news.walking {
+		return err // behind a walk of an earlier term there may be rows that it sent since
+	}
+	return d.recalled(stop, work, l)
+}
+
+// serveRows publishes the new rows.
+func (d *dispatcher) serveRows(stop, work context.Context, l *lane, news *delta) error {
 	if news.complete && !news.walking {
 		return d.serveDelta(stop, work, l, news)
 	}
@@ -32,7 +44,7 @@ func (d *dispatcher) serve(stop, work context.Context, l *lane, news *delta) err
 			return err
 		}
 	}
-	return d.walk(stop, work, l)
+	return d.walk(stop, work, l, news.walking)
 }
 
 // serveDelta publishes all that is new, and makes the snapshot it was read with
@@ -42,14 +54,15 @@ func (d *dispatcher) serveDelta(stop, work context.Context, l *lane, news *delta
 		return nil
 	}
 	var newest highest
+	var behind int64
 	complete, err := d.publish(stop, work, l, whole(news.rows), func(p *flightPage) error {
-		newest = p.newest.anchor()
+		newest, behind = p.newest.anchor(), p.behind
 		return nil
 	})
 	if err != nil || !complete {
 		return err
 	}
-	return d.commit(work, l, d.sql.commitBase, news.snapshot, newest)
+	return d.commit(work, l, d.sql.commitBase, news.snapshot, newest, behind)
 }
 
 // publish publishes a feed. It tells whether the feed came to its end, which it
