@@ -250,6 +250,9 @@ func TestIdlePollWritesNothing(t *testing.T) {
 	b.relay(t, outbox.RelayConfig{})
 	b.enqueue(t, "a", 1)
 	b.requireStored(t, "DV_MASKIN_EVT", 1)
+	b.requirePublishedAll(t)
+	b.enqueue(t, "a", 2) // after the first news of a term it is noted once what it found
+	b.requireStored(t, "DV_MASKIN_EVT", 2)
 	var before, after string
 	base := "select string_agg(ctid::text || base::text || xmin::text, ' ' order by stream) from messaging.outbox_state"
 	require.Eventually(t, func() bool {
