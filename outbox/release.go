@@ -19,7 +19,7 @@ type Discarded struct {
 	Seq         int64     `json:"seq"` // of its row in outbox_events
 	Subject     string    `json:"subject"`
 	Cause       string    `json:"cause"` // why it could not be stored
-	DiscardedAt time.Time `json:"discarded_at"`
+	DiscardedAt time.Time `json:"discarded_at,omitzero"`
 	By          string    `json:"by"`
 	Reason      string    `json:"reason"`
 }
