@@ -117,7 +117,9 @@ func (c *call) check() {
 
 func (c *call) checkArgs() {
 	for _, missing := range c.command.params[min(len(c.args), len(c.command.params)):] {
-		c.fault("%s is missing", missing)
+		if !strings.HasPrefix(missing, "[") {
+			c.fault("%s is missing", missing)
+		}
 	}
 	if n := len(c.command.params); len(c.args) > n {
 		c.fault("unexpected argument %q", c.args[n])

@@ -9,8 +9,8 @@ import (
 // command describes one verb. The table of them is the only place where commands
 // are listed; help, suggestions and the test of the documentation read it.
 type command struct {
-	path     string   // group and verb: "dlq replay"
-	params   []string // positional arguments, all required: "ID"
+	path     string   // groups and verb: "dlq replay", "outbox parked list"
+	params   []string // positional arguments: "ID"; in brackets, "[ID]", if it may be missing
 	summary  string   // one line, without a full stop
 	about    string   // what else there is to know
 	examples []string // the first one for the impatient
@@ -38,7 +38,8 @@ type table []command
 
 // commands returns the table.
 func commands() table {
-	return slices.Concat(migrateCommands(), topologyCommands(), outboxCommands(), dlqCommands())
+	return slices.Concat(migrateCommands(), topologyCommands(),
+		outboxCommands(), outboxParkedCommands(), outboxRewindCommands(), dlqCommands())
 }
 
 // groups returns the first words, each once.
@@ -52,9 +53,11 @@ func (t table) groups() []string {
 	return names
 }
 
-// in returns the commands of a group, all for "".
+// in returns the commands that begin with the words of a group, all for "".
 func (t table) in(group string) table {
-	return slices.DeleteFunc(slices.Clone(t), func(c command) bool { return group != "" && c.group() != group })
+	return slices.DeleteFunc(slices.Clone(t), func(c command) bool {
+		return group != "" && !strings.HasPrefix(c.path, group+" ")
+	})
 }
 
 func (t table) find(words []string) (command, bool) {
@@ -68,16 +71,20 @@ func (t table) find(words []string) (command, bool) {
 
 // isIncomplete reports whether words are the beginning of a command.
 func (t table) isIncomplete(words []string) bool {
-	return len(words) == 0 || len(words) == 1 && slices.Contains(t.groups(), words[0])
+	return len(t.in(strings.Join(words, " "))) > 0
 }
 
-// pathLength is how many words name a command.
-const pathLength = 2
+// wantsWord reports whether the name of the command may go on behind words.
+// Where they name nothing, two are taken: what was meant is told by both.
+func (t table) wantsWord(words []string) bool {
+	const enough = 2
+	return t.isIncomplete(words) || len(words) < enough
+}
 
 // split takes the words that name the command out of args and returns the rest
 // in its order: flags may stand before the words too.
 func (t table) split(args []string) (words, rest []string) {
-	for len(args) > 0 && len(words) < pathLength && args[0] != "--" {
+	for len(args) > 0 && t.wantsWord(words) && args[0] != "--" {
 		if !isFlag(args[0]) {
 			words, args = append(words, args[0]), args[1:]
 			continue

@@ -112,6 +112,16 @@ func (c *call) openDatabase(ctx context.Context) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
+// withDatabase connects to PostgreSQL and calls do.
+func (c *call) withDatabase(ctx context.Context, do func(*pgxpool.Pool) error) error {
+	pool, err := c.openDatabase(ctx)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return do(pool)
+}
+
 // unreachableDatabase names the server by its parts, never by the URL.
 func unreachableDatabase(config *pgxpool.Config, err error) error {
 	if connect, ok := errors.AsType[*pgconn.ConnectError](err); ok {

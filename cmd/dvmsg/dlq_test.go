@@ -20,6 +20,7 @@ import (
 	"codeberg.org/dataverket/messaging/dlq"
 	"codeberg.org/dataverket/messaging/dvtest"
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/outbox"
 	"codeberg.org/dataverket/messaging/subject"
 	"codeberg.org/dataverket/messaging/topology"
 )
@@ -327,6 +328,9 @@ func TestJSONFieldNamesAreSnakeCase(t *testing.T) {
 		migrateUpResult{}, migrateVerifyResult{Fault: "x"}, migrateExportResult{}, topologyResult{Service: subject.Maskin},
 		topologyVerifyResult{Service: subject.Maskin}, outboxResult{}, dlqListResult{}, of, dlqShowResult{of, "x", "x"},
 		dlqReplayResult{Service: subject.Maskin, Round: 1, MessageID: "x", Sequence: 1, At: time.Now(), TookOver: true, Found: true},
+		parkedListResult{}, parkedShowResult{}, outbox.Parked{ReleasedAt: time.Now(), ReleasedBy: "x", Reason: "x"}, outbox.Decision{},
+		parkedReleaseResult{Key: "x", ID: "x"}, parkedDiscardResult{}, outboxRewindResult{Rewind: &outbox.Rewind{}}, outbox.Rewind{Key: "x", Anchor: time.Now(), DoneAt: time.Now()},
+		outbox.RewindPlan{Key: "x", Anchor: time.Now()}, outboxAnchorsResult{}, outbox.Anchor{}, outboxAcceptResult{},
 		change{"x", "x", "x", "x", true, true}, finding{"x", "x", "x", "x", "x", "x"}, unreadable{Service: subject.Maskin},
 	} {
 		data, err := json.Marshal(v)

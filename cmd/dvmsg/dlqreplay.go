@@ -1,14 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"codeberg.org/dataverket/messaging/dlq"
 	"codeberg.org/dataverket/messaging/envelope"
@@ -16,45 +13,28 @@ import (
 )
 
 type dlqReplay struct {
-	owner      owner
-	id         letterID
-	by, reason string
-	again      bool
-	dryRun     bool
+	owner owner
+	id    letterID
+	decision
+	again  bool
+	dryRun bool
 }
 
 func newDLQReplay(fs *flag.FlagSet) verb {
 	v := &dlqReplay{}
 	v.owner.register(fs)
-	fs.StringVar(&v.by, "by", "", "`ACTOR` who replays, such as operator:ola; default: "+envOperator)
-	fs.StringVar(&v.reason, "reason", "", "`WHY`, at most 1024 bytes; refer to a ticket")
+	v.decision.register(fs)
 	fs.BoolVar(&v.again, "again", false, "also when the last replay is still outstanding")
 	registerDryRun(fs, &v.dryRun)
 	return v
 }
 
-// maxReason is what package dlq stores of a reason, in bytes.
-const maxReason = 1 << 10
-
 // check holds the request to the rules of dlq.ReplayRequest, so that all faults
-// come at once and before the server is asked. The user of the machine is no
-// default for --by: behind a shared account nobody would have done it.
+// come at once and before the server is asked.
 func (v *dlqReplay) check(c *call) {
 	v.owner.check(c)
 	v.id = checkID(c)
-	v.by = cmp.Or(v.by, c.env(envOperator))
-	actor := envelope.Actor(v.by)
-	if v.by == "" {
-		c.fault("--by is missing: say who replays as --by operator:NAME or in %s", envOperator)
-	} else if _, err := envelope.NewActor(actor.Kind(), actor.ID()); err != nil {
-		c.fault("--by (%s): %q is no actor; write operator:NAME", envOperator, v.by)
-	}
-	switch {
-	case strings.TrimSpace(v.reason) == "":
-		c.fault("--reason is missing: say why, it is the audit trail")
-	case len(v.reason) > maxReason || !utf8.ValidString(v.reason):
-		c.fault("--reason must be UTF-8 of at most %d bytes; refer to a ticket", maxReason)
-	}
+	v.decision.check(c)
 }
 
 // dlqReplayResult is the JSON of dlq replay.

@@ -1,6 +1,6 @@
 // Command dvmsg is what an operator has in hand: it creates the tables, compares
-// and applies streams and consumers, says what the outbox waits for, and lists,
-// shows and replays dead letters.
+// and applies streams and consumers, says what the outbox waits for, decides about
+// parked keys and rewinds, and lists, shows and replays dead letters.
 //
 // # Usage
 //
@@ -36,7 +36,7 @@
 // # Security
 //
 // Other users of the machine can read a command line: give passwords by the
-// environment or a file. No password is ever printed. The data of a dead letter
-// is printed only on request (dlq show --data), and control characters of
+// environment or a file. No password is ever printed. The data of a dead letter or
+// a parked message is printed only on request (--data), and control characters of
 // foreign texts never reach the terminal.
 package main

@@ -19,7 +19,7 @@ const conventions = `Connections, by flag or by environment:
   --database URL   DVMSG_DATABASE_URL   postgres://user@host:5432/name
   --nats URL       DVMSG_NATS_URL       nats://host:4222, several separated by commas
   --creds FILE     DVMSG_NATS_CREDS     NATS credentials file
-  --by ACTOR       DVMSG_OPERATOR       who replays, such as operator:ola
+  --by ACTOR       DVMSG_OPERATOR       who decides, such as operator:ola
   A command line is visible to other users: passwords belong in the environment
   or in a file.
 
@@ -41,7 +41,7 @@ func (a *app) writeHelp(w io.Writer, t table, words []string) {
 		writeCommand(w, cmd)
 		return
 	}
-	group := strings.Join(words, "")
+	group := strings.Join(words, " ")
 	if group != "" {
 		fmt.Fprintf(w, "Usage:\n  dvmsg %s COMMAND [ARGUMENTS] [FLAGS]\n", group)
 	} else {
@@ -49,7 +49,7 @@ func (a *app) writeHelp(w io.Writer, t table, words []string) {
 	}
 	fmt.Fprint(w, "\nCommands:\n")
 	for _, c := range t.in(group) {
-		fmt.Fprintf(w, "  %-18s %s\n", c.path, c.summary)
+		fmt.Fprintf(w, "  %-22s %s\n", c.path, c.summary)
 	}
 	fmt.Fprint(w, "\nExamples:\n")
 	for _, c := range t.in(group) {

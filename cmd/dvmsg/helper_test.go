@@ -119,7 +119,7 @@ var volatile = []struct {
 	pattern *regexp.Regexp
 	instead string
 }{
-	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`), "TIME"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-]\d\d:\d\d)`), "TIME"},
 	{regexp.MustCompile(`\((in )?[0-9dhms]+( ago)?\)`), "(AGE)"},
 	{regexp.MustCompile(`(l[0-9a-f]{9,40}  )[0-9dhms]+`), "${1}AGE"},
 	// Columns are as wide as what stands in them.

@@ -18,34 +18,51 @@ func (t table) unknown(words []string) string {
 
 // nearest returns the command or group that words were meant to be, or "".
 func (t table) nearest(words []string) string {
-	group := words[0]
-	if !slices.Contains(t.groups(), group) {
-		// The verb alone says enough where one group has it.
-		if paths := t.withVerb(group); len(paths) == 1 {
-			return paths[0]
+	if !slices.Contains(t.groups(), words[0]) {
+		// The last words of a path say enough where one path has them.
+		for n := len(words); n > 0; n-- {
+			if paths := t.withEnd(strings.Join(words[:n], " ")); len(paths) == 1 {
+				return paths[0]
+			}
 		}
-		if group = closest(group, t.groups()); group == "" {
+	}
+	var path []string
+	for _, word := range words {
+		follow := t.following(path)
+		if !slices.Contains(follow, word) {
+			word = closest(word, follow)
+		}
+		switch {
+		case word != "":
+			path = append(path, word)
+		case len(path) == 0:
 			return ""
+		default:
+			return strings.Join(path, " ") + " " + strings.Join(follow, "|")
 		}
 	}
-	if len(words) == 1 {
-		return group
-	}
-	var verbs []string
-	for _, c := range t.in(group) {
-		verbs = append(verbs, c.words()[1])
-	}
-	if verb := closest(words[1], verbs); verb != "" {
-		return group + " " + verb
-	}
-	return group + " " + strings.Join(verbs, "|")
+	return strings.Join(path, " ")
 }
 
-// withVerb returns the commands with that second word.
-func (t table) withVerb(verb string) (paths []string) {
+// following returns the words that may stand behind path, each once.
+func (t table) following(path []string) (words []string) {
+	for _, c := range t.in(strings.Join(path, " ")) {
+		if word := c.words()[len(path)]; !slices.Contains(words, word) {
+			words = append(words, word)
+		}
+	}
+	return words
+}
+
+// withEnd returns the commands and groups whose paths end so.
+func (t table) withEnd(end string) (paths []string) {
 	for _, c := range t {
-		if c.words()[1] == verb {
-			paths = append(paths, c.path)
+		words := c.words()
+		for n := range words {
+			path := strings.Join(words[:n+1], " ")
+			if strings.HasSuffix(path, " "+end) && !slices.Contains(paths, path) {
+				paths = append(paths, path)
+			}
 		}
 	}
 	return paths

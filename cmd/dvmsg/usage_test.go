@@ -17,6 +17,8 @@ func TestHelpIsAsRecorded(t *testing.T) {
 		"help.golden":        {"help"},
 		"help-dlq.golden":    {"help", "dlq"},
 		"help-replay.golden": {"dlq", "replay", "-h"},
+		"help-parked.golden": {"help", "outbox", "parked"},
+		"help-rewind.golden": {"outbox", "rewind", "-h"},
 	} {
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()
@@ -36,6 +38,11 @@ func TestEveryFormOfAskingForHelpAnswersTheSame(t *testing.T) {
 	}
 	require.Equal(t, environment{}.dvmsg(t, "help", "dlq"), environment{}.dvmsg(t, "dlq", "--help"))
 	require.Equal(t, environment{}.dvmsg(t, "help"), environment{}.dvmsg(t, "-h"))
+	parked := environment{}.dvmsg(t, "help", "outbox", "parked", "list").ok(t)
+	for _, args := range [][]string{{"outbox", "parked", "list", "-h"}, {"outbox", "-h", "parked", "list"}, {"outbox", "parked", "--stream", "x", "list", "-h"}} {
+		require.Equal(t, parked, environment{}.dvmsg(t, args...), args)
+	}
+	require.Equal(t, environment{}.dvmsg(t, "help", "outbox", "parked"), environment{}.dvmsg(t, "outbox", "parked", "--help"))
 }
 
 func TestEveryCommandExplainsItselfWithAnExample(t *testing.T) {
@@ -54,7 +61,7 @@ func TestEveryCommandExplainsItselfWithAnExample(t *testing.T) {
 // A script whose variable is empty must not take the help for success.
 func TestAnIncompleteCommandIsWrongUsage(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{}, {"dlq"}, {"--json"}, {"--timeout", "3s", "migrate"}} {
+	for _, args := range [][]string{{}, {"dlq"}, {"outbox", "parked"}, {"--json"}, {"--timeout", "3s", "migrate"}} {
 		r := environment{}.dvmsg(t, args...)
 		require.Equal(t, exitUsage, r.code)
 		require.Empty(t, r.out)
@@ -65,17 +72,26 @@ func TestAnIncompleteCommandIsWrongUsage(t *testing.T) {
 func TestAnUnknownCommandSuggestsTheNearest(t *testing.T) {
 	t.Parallel()
 	for input, want := range map[string]string{
-		"dql list":           `did you mean "dlq list"?`,
-		"dlq lsit":           `did you mean "dlq list"?`,
-		"dlq rep l3f9a":      `did you mean "dlq replay"?`,
-		"outbx statsu":       `did you mean "outbox status"?`,
-		"replay l3f9a":       `did you mean "dlq replay"?`,
-		"dlq frobnicate":     `did you mean "dlq list|show|replay"?`,
-		"migrat":             `did you mean "migrate"?`,
-		"help topolgy aply":  `did you mean "topology apply"?`,
-		"verify":             `unknown command "verify"`, // two groups have it
-		"xyzzy list":         `unknown command "xyzzy list"`,
-		"dlq --nats x lisst": `did you mean "dlq list"?`,
+		"dql list":               `did you mean "dlq list"?`,
+		"dlq lsit":               `did you mean "dlq list"?`,
+		"dlq rep l3f9a":          `did you mean "dlq replay"?`,
+		"outbx statsu":           `did you mean "outbox status"?`,
+		"replay l3f9a":           `did you mean "dlq replay"?`,
+		"dlq frobnicate":         `did you mean "dlq list|show|replay"?`,
+		"migrat":                 `did you mean "migrate"?`,
+		"help topolgy aply":      `did you mean "topology apply"?`,
+		"verify":                 "unknown command \"verify\"\n", // two groups have it
+		"show x":                 "unknown command \"show x\"\n",
+		"parked":                 `did you mean "outbox parked"?`,
+		"parked relase":          `did you mean "outbox parked"?`,
+		"parked list":            `did you mean "outbox parked list"?`,
+		"discard x":              `did you mean "outbox parked discard"?`,
+		"outbox prked list":      `did you mean "outbox parked"?`,
+		"outbox parked relase x": `unknown command "outbox parked relase"; did you mean "outbox parked release"?`,
+		"outbox parked frob":     `did you mean "outbox parked list|show|release|discard"?`,
+		"outbox frobnicate":      `did you mean "outbox status|parked|rewind|anchors|accept"?`,
+		"xyzzy list":             "unknown command \"xyzzy list\"\n",
+		"dlq --nats x lisst":     `did you mean "dlq list"?`,
 	} {
 		r := environment{}.dvmsg(t, strings.Fields(input)...).failed(t, exitUsage, want)
 		require.Contains(t, r.err, `Run "dvmsg help" for help.`)
@@ -100,7 +116,7 @@ func TestAllFaultsAreReportedAtOnceAndBeforeAnythingIsContacted(t *testing.T) {
 		"dvmsg dlq replay: 7 faults:\n",
 		"  ID is missing\n",
 		"  --service: ", "use one of: sentral",
-		"  --by is missing: say who replays as --by operator:NAME or in DVMSG_OPERATOR\n",
+		"  --by is missing: say who decides, as --by operator:NAME or in DVMSG_OPERATOR\n",
 		"  --reason is missing: say why",
 		"  --timeout: -1s is negative",
 		"  --nats is missing: give the NATS servers as --nats nats://host:4222 or in DVMSG_NATS_URL\n",
@@ -112,21 +128,37 @@ func TestAllFaultsAreReportedAtOnceAndBeforeAnythingIsContacted(t *testing.T) {
 func TestWrongValuesNameTheFlagAndWhatItTakes(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
-		"dlq list --class bad --nats x":                      `--class: "bad" is none of poison, exhausted, decode, security, crash`,
-		"dlq list --state bad --nats x":                      `--state: "bad" is none of open, claimed`,
-		"dlq list --since yesterday --nats x":                `--since: "yesterday" is neither an age such as 90m`,
-		"dlq list --limit -2 --nats x":                       `--limit: -2 is negative`,
-		"dlq list --limit many --nats x":                     `invalid value "many" for --limit`,
-		"dlq list --nats":                                    `a value is missing behind --nats`,
-		"dlq list ID --nats x":                               `unexpected argument "ID"`,
-		"dlq list ---x":                                      `bad flag syntax: ---x`,
-		"dlq show xyz --nats x":                              `ID: "xyz" is no letter id`,
-		"dlq show l12 --nats x":                              `at least 4, as dlq list prints it`,
-		"dlq replay l1234 --by ola --reason x --nats x":      `--by (DVMSG_OPERATOR): "ola" is no actor; write operator:NAME`,
-		"dlq replay l1234 --by robot:7 --reason x --nats x":  `"robot:7" is no actor`,
-		"migrate up --schema Bad-Name --database postgres:/": `--schema: "Bad-Name" is no schema name`,
-		"migrate export --after 99":                          `--after: 99 is no version`,
-		"topology diff --file /no/such --nats x":             `--file: open /no/such: no such file`,
+		"dlq list --class bad --nats x":                           `--class: "bad" is none of poison, exhausted, decode, security, crash`,
+		"dlq list --state bad --nats x":                           `--state: "bad" is none of open, claimed`,
+		"dlq list --since yesterday --nats x":                     `--since: "yesterday" is neither an age such as 90m`,
+		"dlq list --limit -2 --nats x":                            `--limit: -2 is negative`,
+		"dlq list --limit many --nats x":                          `invalid value "many" for --limit`,
+		"dlq list --nats":                                         `a value is missing behind --nats`,
+		"dlq list ID --nats x":                                    `unexpected argument "ID"`,
+		"dlq list ---x":                                           `bad flag syntax: ---x`,
+		"dlq show xyz --nats x":                                   `ID: "xyz" is no letter id`,
+		"dlq show l12 --nats x":                                   `at least 4, as dlq list prints it`,
+		"dlq replay l1234 --by ola --reason x --nats x":           `--by (DVMSG_OPERATOR): "ola" is no actor; write operator:NAME`,
+		"dlq replay l1234 --by robot:7 --reason x --nats x":       `"robot:7" is no actor`,
+		"outbox parked show xyz --database postgres:/":            `ID: "xyz" is no message id, which is a whole UUID`,
+		"outbox parked show " + strings.ReplaceAll(anID, "-", ""): `is no message id`,
+		"outbox parked list --state odd":                          `--state: "odd" is none of held, released, discarded`,
+		"outbox parked list --limit 10001":                        `--limit: 10001 is out of range; use 1 to 10000`,
+		"outbox parked list --state discarded --key k":            `--key: not with --state discarded`,
+		"outbox parked release":                                   `ID is missing: name the head of one key, or release all`,
+		"outbox parked release --stream s":                        `ID is missing: name the head of one key, or release all`,
+		"outbox parked release " + anID + " --all":                `ID: not with --stream or --all`,
+		"outbox parked discard --by operator:ola":                 `ID is missing`,
+		"outbox parked discard " + anID:                           `--reason is missing: say why`,
+		"outbox rewind --stream s --reason x":                     `say how far to go back, with either --since TIME or --all`,
+		"outbox rewind --stream s --since 2h --all":               `say how far to go back, with either --since TIME or --all`,
+		"outbox rewind --since yesterday":                         `--since: "yesterday" is neither an age`,
+		"outbox rewind --all":                                     `--stream is missing: say which`,
+		"outbox anchors":                                          `--stream is missing`,
+		"outbox accept --reason x":                                `--stream is missing`,
+		"migrate up --schema Bad-Name --database postgres:/":      `--schema: "Bad-Name" is no schema name`,
+		"migrate export --after 99":                               `--after: 99 is no version`,
+		"topology diff --file /no/such --nats x":                  `--file: open /no/such: no such file`,
 	} {
 		environment{}.dvmsg(t, strings.Fields(args)...).failed(t, exitUsage, want)
 	}
@@ -184,7 +216,8 @@ func TestAFlagHasOneFormInAllCommands(t *testing.T) {
 
 func TestEveryMutationHasADryRunAndEveryCommandHasJSON(t *testing.T) {
 	t.Parallel()
-	mutations := []string{"migrate up", "topology apply", "dlq replay"}
+	mutations := []string{"migrate up", "topology apply", "outbox parked release", "outbox parked discard",
+		"outbox rewind", "outbox accept", "dlq replay"}
 	for _, c := range commands() {
 		require.NotNil(t, c.flags().Lookup("json"), c.path)
 		require.Equal(t, slices.Contains(mutations, c.path), c.flags().Lookup("dry-run") != nil, c.path)
@@ -233,6 +266,7 @@ func requireCommand(t testing.TB, path string) command {
 func FuzzArguments(f *testing.F) {
 	for _, seed := range []string{
 		"dlq list --since 2h", "dlq replay l3f9a --by operator:ola --reason x --dry-run", "--json dlq -- show -- x",
+		"outbox parked release --all --stream DV_MASKIN_EVT --wait", "outbox --schema x parked show ID", "outbox rewind --since 2h --key",
 		"---", "-", "--", "-=x", "migrate up --timeout", "help -h help", "dlq list --since=-9999999999h",
 	} {
 		f.Add(seed)
