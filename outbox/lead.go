@@ -272,12 +272,18 @@ func (d *dispatcher) dispatch(stop, work context.Context) error {
 	return err
 }
 
+// recalling tells whether one of the streams is still to be asked what it holds
+// of an earlier term.
+func (d *dispatcher) recalling(streams []string) bool {
+	return slices.ContainsFunc(streams, func(name string) bool { return d.lanes[name].recall.open })
+}
+
 // look asks for the new rows of the given streams. While nothing happens it
 // glances first, and mostly leaves it at that.
 func (d *dispatcher) look(ctx context.Context, streams []string) ([]*delta, error) {
 	woken := d.knocked
 	d.knocked = false
-	if !woken && d.busy == 0 && time.Since(d.news) > alertFor {
+	if !woken && d.busy == 0 && time.Since(d.news) > alertFor && !d.recalling(streams) {
 		var err error
 		if streams, err = d.glance(ctx, streams); err != nil || len(streams) == 0 {
 			return nil, err
