@@ -1,6 +1,7 @@
 package outbox_test
 
 import (
+	"bytes"
 	"context"
 	"math/rand/v2"
 	"sync/atomic"
@@ -60,6 +61,36 @@ func TestAnswersLostInBulkAreHarmless(t *testing.T) {
 			require.Eventually(t, func() bool { return r.Ready() == nil }, 20*time.Second, time.Millisecond)
 		})
 	}
+}
+
+// The relay asks its stream whether it holds what it acknowledged, and the
+// connection dies before the answer: it must ask again on the next one. It waited
+// for an answer that could not come any more, so that a connection which lives
+// shortly let nothing through.
+func TestQuestionIsAskedAgainOnTheNextConnection(t *testing.T) {
+	t.Parallel()
+	b, url := setupTCP(t)
+	w := newWire(t, url)
+	w.connect(t, b).relay(t, outbox.RelayConfig{AckTimeout: time.Minute}) // longer than the test waits
+	counter := map[string]int{}
+	b.enqueueOnKeys(t, counter, 1)
+	b.requireDrained(t)
+
+	asked := make(chan struct{}, 1000)
+	w.loseAnswers(func(answer []byte) bool {
+		asks := bytes.Contains(answer, []byte("stream_info_response"))
+		if asks {
+			asked <- struct{}{}
+		}
+		return asks
+	})
+	w.cut() // a reason to ask
+	<-asked
+	w.loseAnswers(func([]byte) bool { return false })
+	w.cut()
+	b.enqueueOnKeys(t, counter, 1)
+	b.requireDrained(t)
+	b.requireExact(t, counter)
 }
 
 // Every twentieth answer is lost, to messages and to questions alike, on a
@@ -132,7 +163,7 @@ func rideStorm(t *testing.T, w *wire, near, far bundle, last time.Duration, roun
 	near.requireExact(t, counter)
 	require.Zero(t, near.status(t).Rewinds, "a fault of the network was taken for loss")
 	require.Eventually(t, func() bool { return r.Ready() == nil }, 20*time.Second, time.Millisecond)
-	t.Logf("%d cuts, %d connections, %d messages", n, w.accepted.Load(), keys*each*rounds)
+	t.Logf("%d cuts, %d connections, %d requests of interest, %d messages", n, w.accepted.Load(), w.sent.Load(), keys*each*rounds)
 }
 
 // The walk of a backlog over a restart has a test of its own; here small deltas

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,8 @@ var (
 	// errNoAnswer says that the broker did not tell: that is no loss, only a
 	// reason to hold the stream and to ask again.
 	errNoAnswer = errors.New("the stream cannot be asked whether it still holds what it acknowledged")
+
+	errCutOff = errors.New("the connection was lost before the answer")
 
 	// errSuspect says that the stream seems not to hold what it acknowledged:
 	// nothing more is sent, and heal looks closely.
@@ -176,10 +179,14 @@ func hurried(stop, work context.Context) (context.Context, context.CancelFunc) {
 	}
 }
 
-// request asks the API once.
+// request asks the API once. It gives up when the connection is gone on which
+// the question went out: the answer cannot come any more.
 func (a asker) request(ctx context.Context, endpoint string, body []byte, into any) error {
-	bounded, cancel := context.WithTimeout(ctx, a.timeout)
+	inTime, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
+	bounded, giveUp := context.WithCancelCause(inTime)
+	defer giveUp(nil)
+	go a.watchConnection(bounded, giveUp, a.nc.Stats().Reconnects)
 	m, err := a.nc.RequestWithContext(bounded, a.prefix+endpoint, body)
 	switch {
 	case ctx.Err() != nil:
@@ -187,12 +194,27 @@ func (a asker) request(ctx context.Context, endpoint string, body []byte, into a
 	case errors.Is(err, nats.ErrConnectionClosed):
 		return err
 	case err != nil:
-		return fmt.Errorf("%w: %s%s (may this user publish there?): %w", errNoAnswer, a.prefix, endpoint, err)
+		return fmt.Errorf("%w: %s%s (may this user publish there?): %w", errNoAnswer, a.prefix, endpoint, cmp.Or(context.Cause(bounded), err))
 	}
 	if err := json.Unmarshal(m.Data, into); err != nil {
 		return fmt.Errorf("%w: %s%s: the answer is not JetStream's", errNoAnswer, a.prefix, endpoint)
 	}
 	return nil
+}
+
+// watchConnection gives up, unless ctx ends before, when the connection is no
+// longer the one it was after so many reconnects.
+func (a asker) watchConnection(ctx context.Context, giveUp func(error), reconnects uint64) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for a.nc.IsConnected() && a.nc.Stats().Reconnects == reconnects {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+	giveUp(errCutOff)
 }
 
 // guard stands before a stream: nothing is sent while there is a reason to
