@@ -61,7 +61,7 @@ type rewindHead struct {
 
 // readRewindHead returns the first row that would be published again.
 func readRewindHead(ctx context.Context, tx pgx.Tx, quoted string, r RewindRequest) (h rewindHead, err error) {
-	err = tx.QueryRow(ctx, inSchema(quoted, rewindCursors+`
+	err = tx.QueryRow(ctx, inSchema(quoted, rewindCursors()+`
 select c.at, f.seq, f.id::text, f.subject from c cross join (`+published("asc", "1")+`) f`),
 		r.Stream, r.since(), r.Key).Scan(&h.anchor, &h.seq, &h.id, &h.subject)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -75,7 +75,7 @@ select c.at, f.seq, f.id::text, f.subject from c cross join (`+published("asc", 
 func readPlan(ctx context.Context, tx pgx.Tx, quoted string, r RewindRequest) (RewindPlan, error) {
 	p := RewindPlan{Stream: r.Stream, Key: r.Key}
 	var anchor, oldest, newest *time.Time
-	err := tx.QueryRow(ctx, inSchema(quoted, rewindCursors+`
+	err := tx.QueryRow(ctx, inSchema(quoted, rewindCursors()+`
 select c.at, n.keys, least(coalesce(n.rows, 0), $4), coalesce(n.rows, 0) > $4,
        coalesce(n.first, 0), coalesce(n.last, 0), n.oldest, n.newest
   from c cross join (
@@ -90,30 +90,42 @@ select c.at, n.keys, least(coalesce(n.rows, 0), $4), coalesce(n.rows, 0) > $4,
 	}
 	p.Anchor, p.Oldest, p.Newest = orZero(anchor), orZero(oldest), orZero(newest)
 	if err == nil && p.Capped {
-		err = tx.QueryRow(ctx, inSchema(quoted, rewindCursors+`
+		err = tx.QueryRow(ctx, inSchema(quoted, rewindCursors()+`
 select f.seq, f.created_at from (`+published("desc", "1")+`) f`), r.Stream, r.since(), r.Key).Scan(&p.LastSeq, &p.Newest)
 	}
 	return p, err
 }
 
+// usable is the condition of an anchor that a rewind may go back to; key is the
+// parameter of the ordering key, "" all. An anchor of another stream of the same
+// name says nothing of this one. And what was held when it was the cursor, and
+// released since, was published after it, yet would not be again from there.
+func usable(key string) string {
+	return strings.ReplaceAll(`a.stream_created is not distinct from s.stream_created
+     and (s.released_at is null or a.at > s.released_at or not exists (
+       select from {{schema}}.outbox_decisions d
+        where d.stream = a.stream and (<key> = '' or d.ordering_key = <key>) and d.act <> 'rewind'))`, "<key>", key)
+}
+
 // rewindCursors finds the cursor as it is, and the one to go back to: $2 is the
-// moment, null the beginning. An anchor of another stream of the same name says
-// nothing of this one.
-const rewindCursors = `
+// moment, null the beginning, $3 the key.
+func rewindCursors() string {
+	return `
 with a as (
   select a.* from {{schema}}.outbox_anchors a join {{schema}}.outbox_state s using (stream)
-   where a.stream = $1 and a.at <= $2 and a.stream_created is not distinct from s.stream_created
+   where a.stream = $1 and a.at <= $2 and ` + usable("$3") + `
    order by a.at desc limit 1
 ), c as (
   select s.stream, s.base as now_base, s.target as now_target, s.position as now_position,
          a.at, coalesce(a.base, '1:1:') as base, coalesce(a.floor, 0) as floor, a.target, a.position
     from {{schema}}.outbox_state s left join a on true where s.stream = $1
 )`
+}
 
 // published is the query of the first rows that the cursor has passed and the one
 // to go back to has not, in the order of seq, "asc" or "desc". It reads like
 // a page of a walk: what began after the base is behind the floor, and late rows
-// are found by their transaction. $3 is the key, "" all.
+// are found by their transaction. Each index serves one collation.
 //
 // Discarded messages and those of parked keys are not published again. Of a key
 // that is rewound nothing is parked.
@@ -136,7 +148,7 @@ func published(order, limit string) string {
   union all
   (select late.* from c cross join lateral pg_snapshot_xip(c.base) as x cross join lateral (
      select <columns> from {{schema}}.outbox_events e
-      where e.stream = c.stream and e.xid between x and x <wanted>
+      where e.stream = c.stream collate "C" and e.xid between x and x <wanted>
       order by seq <order> limit <limit>) late)
   order by seq <order> limit <limit>`)
 }

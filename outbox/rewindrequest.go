@@ -26,8 +26,9 @@ type RewindRequest struct {
 	// Default "": the whole stream.
 	Key string
 	// Since is the moment from which on everything is published again: what was
-	// published before goes along as far as the nearest anchor demands, and where
-	// no anchor is as old, everything retained is. Required, unless All is set.
+	// published before goes along as far as the nearest anchor demands. Where no
+	// anchor is as old, or a parked key was released since (with Key: that key),
+	// everything retained is. Required, unless All is set.
 	Since time.Time
 	// All publishes everything again that is still in the outbox. Default false.
 	All bool
@@ -95,7 +96,8 @@ func (e *RewindPendingError) Error() string {
 
 // ListAnchors returns the moments that a rewind of a stream can go back to, the
 // newest first. The relay keeps one a second for a minute, one a minute for an
-// hour and one an hour for a day.
+// hour and one an hour for a day. Those from before the last release of a parked
+// key are not among them: what was released then lies before them.
 func ListAnchors(ctx context.Context, pool *pgxpool.Pool, schema, stream string) ([]Anchor, error) {
 	const act = "list anchors"
 	quoted, err := operatorArgs(act, schema, arg{"stream", stream})
@@ -105,7 +107,7 @@ func ListAnchors(ctx context.Context, pool *pgxpool.Pool, schema, stream string)
 	rows, err := pool.Query(ctx, inSchema(quoted, `
 select a.at, a.acked_sequence
   from {{schema}}.outbox_anchors a join {{schema}}.outbox_state s using (stream)
- where a.stream = $1 and a.stream_created is not distinct from s.stream_created
+ where a.stream = $1 and `+usable("''")+`
  order by a.at desc limit $2`), stream, longestList)
 	if err != nil {
 		return nil, fmt.Errorf("outbox: %s of %s: %w", act, stream, explain(err))

@@ -143,6 +143,60 @@ func TestRewindGoesBackToTheNewestAnchorThatIsNotLater(t *testing.T) {
 	require.Len(t, left, len(anchors)-1)
 }
 
+// What was held when an anchor was the cursor and released since was published
+// after it, yet lies before it: from there it would not come again.
+func TestRewindGoesBackBehindWhatWasReleasedSince(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.limit(t, 4<<10)
+	b.enqueuePadded(t, "bad", 1, tooLarge)
+	b.enqueue(t, "good", 1)
+	r := b.newRelay(t, outbox.RelayConfig{})
+	r.AnchorEvery(0)
+	stop := run(t, r)
+	b.requireParked(t, "bad")
+	b.requireDrained(t)
+	b.enqueue(t, "good", 2)
+	b.requireDrained(t)
+	anchors, err := outbox.ListAnchors(t.Context(), b.pool, "", events)
+	require.NoError(t, err)
+	since := anchors[0].At // its cursor has passed bad 1 and good 1
+	plan := func(key string) outbox.RewindPlan {
+		p, err := outbox.PlanRewind(t.Context(), b.pool, "", outbox.RewindRequest{Stream: events, Key: key, Since: since})
+		require.NoError(t, err)
+		return p
+	}
+	before := plan("")
+	require.Equal(t, since, before.Anchor)
+	require.EqualValues(t, 1, before.Rows)
+
+	// A key that was only published again changes nothing: it was there before.
+	_, err = outbox.RequestRewind(t.Context(), b.pool, "", outbox.RewindRequest{Stream: events, Key: "good", All: true, By: ola, Reason: why})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		parked, err := outbox.ListParked(t.Context(), b.pool, "", outbox.ParkedFilter{State: outbox.ParkedReleased})
+		return err == nil && len(parked) == 0
+	}, 20*time.Second, 5*time.Millisecond)
+	require.Equal(t, before, plan(""))
+
+	b.limit(t, -1)
+	b.releaseKey(t, "bad")
+	b.requireNothingParked(t)
+	stop()
+	require.Zero(t, plan("").Anchor)
+	require.EqualValues(t, 3, plan("").Rows)
+	require.EqualValues(t, 1, plan("bad").Rows)
+	require.Equal(t, since, plan("good").Anchor, "keys that were never held are not concerned")
+	left, err := outbox.ListAnchors(t.Context(), b.pool, "", events)
+	require.NoError(t, err)
+	require.Empty(t, left)
+	_, err = b.pool.Exec(t.Context(), "insert into messaging.outbox_anchors select stream, clock_timestamp(), stream_created, acked_sequence, acked_id, base, floor, next_floor from messaging.outbox_state where stream = $1", events)
+	require.NoError(t, err)
+	left, err = outbox.ListAnchors(t.Context(), b.pool, "", events)
+	require.NoError(t, err)
+	require.Len(t, left, 1, "from then on rewinds are as exact as ever")
+}
+
 func TestRewindOfAStreamIsAskedForOnce(t *testing.T) {
 	t.Parallel()
 	b := setupPublished(t)

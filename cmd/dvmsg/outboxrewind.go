@@ -20,8 +20,8 @@ func outboxRewindCommands() table {
 			about: `Everything since a time, or all that is retained, is published again with the same
 ids and in order; streams drop what they still remember, inboxes absorb what was
 handled. The newest anchor that is not later than --since decides, so rather too
-much is sent than too little; without one as old, all. --key rewinds one key and
-leaves the others alone. Discarded and parked messages stay where they are.`,
+much is sent than too little; without one as old, or when a parked key was released
+since, all. --key rewinds one key and leaves the others alone. Discarded and parked messages stay where they are.`,
 			examples: []string{
 				`dvmsg outbox rewind --stream DV_MASKIN_EVT --since 2h --by operator:ola --reason "plattform restored, DV-7" --dry-run`,
 				`dvmsg outbox rewind --stream DV_MASKIN_EVT --since 2026-03-04T05:00:00Z --by operator:ola --reason "plattform restored, DV-7" --wait`,
@@ -152,7 +152,7 @@ func (r outboxRewindResult) text(p *page) {
 	case !anchor.IsZero():
 		p.line("%sthe anchor of %s", lead, p.precise(anchor))
 	case r.since:
-		p.line("%sthe oldest retained row, since no anchor is that old", lead)
+		p.line("%sthe oldest retained row: no usable anchor is that old", lead)
 	default:
 		p.line("%sthe oldest retained row", lead)
 	}
