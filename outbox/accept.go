@@ -52,7 +52,7 @@ with waiting as (
 )
 update {{schema}}.outbox_state s
    set base = '1:1:', floor = 0, next_floor = 0, target = null, ceiling = null, position = null,
-       acked_sequence = 0, acked_id = null, tail_after = 0, stream_created = w.recreated, recreated = null,
+       acked_sequence = 0, acked_id = null, tail_after = 0, deleted_through = 0, stream_created = w.recreated, recreated = null,
        updated_at = clock_timestamp()
   from waiting w where s.stream = w.stream
 ` + durable

@@ -10,12 +10,10 @@ import (
 )
 
 // How many anchors there are: every cursor write is one, the last second's are
-// not copied, and what is copied is thinned with age to at most a few hundred
-// rows per stream.
-const (
-	thinEvery     = time.Minute
-	rewindHorizon = 24 * time.Hour // what is older is not gone back to
-)
+// not copied, and what is copied is thinned with age to one a minute, an hour and
+// a day, at most a few hundred rows per stream. Those beyond the horizon go with
+// the rows that retention deletes, all but the newest.
+const thinEvery = time.Minute
 
 // highest is the newest stored message of a page: what an anchor remembers. The
 // zero value says that nothing was stored yet.
@@ -68,11 +66,11 @@ func (d *dispatcher) commit(ctx context.Context, l *lane, sql string, to any, ac
 	return d.move(ctx, d.lease, sql, l.name, to, acked.sequence, acked.id, keep, behind)
 }
 
-// thin drops the anchors that are too many or too old.
+// thin drops the anchors that are too many.
 func (d *dispatcher) thin(ctx context.Context, stream string) error {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.LeaseTTL)
 	defer cancel()
-	if _, err := d.pool.Exec(ctx, d.sql.thin, d.lease.holder, d.lease.term, stream, rewindHorizon); err != nil {
+	if _, err := d.pool.Exec(ctx, d.sql.thin, d.lease.holder, d.lease.term, stream); err != nil {
 		return fmt.Errorf("thin the anchors of %s: %w", stream, explain(err))
 	}
 	return nil

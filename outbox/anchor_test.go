@@ -41,19 +41,20 @@ func TestAnchorsAreThinnedWithAge(t *testing.T) {
 	b := setup(t)
 	_, err := b.pool.Exec(t.Context(), `
 insert into messaging.outbox_anchors (stream, at, acked_sequence, base, floor, next_floor)
-select 'DV_MASKIN_EVT', now() - g * interval '20 seconds', 0, '1:1:', 0, 0 from generate_series(1, 3 * 60 * 48) g`)
+select 'DV_MASKIN_EVT', now() - g * interval '20 seconds', 0, '1:1:', 0, 0 from generate_series(1, 3 * 60 * 24 * 5) g`)
 	require.NoError(t, err)
 	b.relay(t, outbox.RelayConfig{})
 	b.enqueueEach(t, map[string]int{}, 3)
-	var count, young, minutes, hours int
+	var count, young, minutes, hours, days int
 	require.NoError(t, b.pool.QueryRow(t.Context(), `
 select count(*), count(*) filter (where at > now() - interval '70 seconds'),
        count(*) filter (where at between now() - interval '58 minutes' and now() - interval '2 minutes'),
-       count(*) filter (where at between now() - interval '23 hours' and now() - interval '2 hours')
-from messaging.outbox_anchors`).Scan(&count, &young, &minutes, &hours))
-	require.InDelta(t, 3+56+21, young+minutes+hours, 6)
-	require.Less(t, count, 3+60+25+10)
+       count(*) filter (where at between now() - interval '47 hours' and now() - interval '2 hours'),
+       count(*) filter (where at < now() - interval '49 hours')
+from messaging.outbox_anchors`).Scan(&count, &young, &minutes, &hours, &days))
+	require.Less(t, count, 3+60+48+4+10)
 	require.Positive(t, young)
 	require.InDelta(t, 56, minutes, 2)
-	require.InDelta(t, 21, hours, 2)
+	require.InDelta(t, 45, hours, 2)
+	require.InDelta(t, 3, days, 1)
 }

@@ -42,5 +42,19 @@ func Statements(schema string) map[string]Statement {
 		"beginWalk":  {s.beginWalk, false},
 		"commitPage": {s.commitPage, false},
 		"endWalk":    {s.endWalk, false},
+		"rewindTo":   {s.rewindTo, false},
+		"window":     {s.window, true},
+		"events":     {s.windowOfEvents, true},
+		"drop":       {s.drop, false},
 	}
 }
+
+// Retain makes published rows stay for horizon only, which may be shorter than a
+// configuration allows, and looks for rows to delete that often, in batches of
+// that many rows, without a rest.
+func (r *Relay) Retain(horizon, every time.Duration, rows int) {
+	r.pace = pace{horizon: horizon, every: every, resweep: every, rows: rows}
+}
+
+// OnRetained calls f after retention has looked at all streams.
+func (r *Relay) OnRetained(f func()) { r.hooks.retained = f }

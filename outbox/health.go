@@ -14,9 +14,10 @@ import (
 // health remembers what keeps messages from flowing, and logs one line when
 // that changes, not one per attempt. Safe for concurrent use.
 type health struct {
-	log  *slog.Logger
-	mu   sync.Mutex
-	down map[string]trouble
+	log         *slog.Logger
+	began, over string // what is logged
+	mu          sync.Mutex
+	down        map[string]trouble
 }
 
 // The parts that can be in trouble.
@@ -40,7 +41,7 @@ func (h *health) bad(part string, why error) {
 	if !known {
 		t.since = time.Now()
 		if part != partRun {
-			h.log.Warn("relay is held back", "part", part, "reason", why)
+			h.log.Warn(h.began, "part", part, "reason", why)
 		}
 	}
 	t.why = why
@@ -54,9 +55,16 @@ func (h *health) good(part string) {
 	if t, known := h.down[part]; known {
 		delete(h.down, part)
 		if part != partRun {
-			h.log.Info("relay goes on", "part", part, "held_for", time.Since(t.since))
+			h.log.Info(h.over, "part", part, "held_for", time.Since(t.since))
 		}
 	}
+}
+
+// forget drops what is known about a part, without a word.
+func (h *health) forget(part string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.down, part)
 }
 
 // forgetStreams drops what is known about streams: with the term that knew it.
@@ -77,13 +85,23 @@ func (r *Relay) Leading() bool { return r.leading.Load() }
 // Ready returns nil while Run runs and committed messages can flow, else all that
 // holds them back, a line each: the database, the broker, every stream that
 // refuses. A standby is ready. Safe for concurrent use (requirement M2).
-func (r *Relay) Ready() error {
-	r.health.mu.Lock()
-	defer r.health.mu.Unlock()
-	var held []error
-	for _, part := range slices.Sorted(maps.Keys(r.health.down)) {
-		t := r.health.down[part]
-		held = append(held, fmt.Errorf("outbox: relay: %s, for %v: %w", part, time.Since(t.since).Round(time.Second), t.why))
+func (r *Relay) Ready() error { return r.health.err() }
+
+// Alarm returns what an operator should hear of although messages can flow, a
+// line each, or nil: published rows that are too old and cannot be deleted, as
+// when RelayConfig.Archive fails. Each of these is also logged once when it begins
+// and once when it is over. An alarm is no reason to send a service no more
+// requests, which is why Ready does not tell it. Safe for concurrent use.
+func (r *Relay) Alarm() error { return r.alarms.err() }
+
+// err returns all that is in trouble, in the order of the parts' names.
+func (h *health) err() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []error
+	for _, part := range slices.Sorted(maps.Keys(h.down)) {
+		t := h.down[part]
+		all = append(all, fmt.Errorf("outbox: relay: %s, for %v: %w", part, time.Since(t.since).Round(time.Second), t.why))
 	}
-	return errors.Join(held...)
+	return errors.Join(all...)
 }

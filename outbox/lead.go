@@ -62,8 +62,10 @@ func (r *Relay) leadUntil(ctx context.Context, l *lease) error {
 	background.Go(func() { r.watchBroker(work, cancel) })
 	d := &dispatcher{
 		Relay: r, lease: l, lanes: map[string]*lane{}, woken: make(chan struct{}, 1),
-		done: make(chan outcome, 1024), // never blocks a worker that nobody waits for any more
+		done:      make(chan outcome, 1024), // never blocks a worker that nobody waits for any more
+		retention: r.newRetention(l),
 	}
+	background.Go(func() { d.retention.run(ctx, work) })
 	if !r.out.cfg.PollOnly {
 		background.Go(func() { r.listen(work, d.woken) })
 	}
@@ -107,6 +109,8 @@ type dispatcher struct {
 	lanes map[string]*lane
 	busy  int
 	done  chan outcome
+
+	retention *retention // told what the lanes know of their streams
 
 	woken   chan struct{} // by a notification
 	knocked bool          // one came: there are new rows
@@ -243,7 +247,7 @@ func (d *dispatcher) dispatch(stop, work context.Context) error {
 	for _, l := range d.lanes {
 		switch {
 		case l.busy || time.Now().Before(l.heldUntil):
-		case l.guard.used() && l.guard.overdue() >= 0:
+		case l.guard.used() && (l.guard.overdue() >= 0 || d.retention.misses(l.name)):
 			d.start(stop, work, l, nil)
 		default:
 			idle = append(idle, l.name)

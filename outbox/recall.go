@@ -138,7 +138,8 @@ func (d *dispatcher) recalled(stop, work context.Context, l *lane) error {
 	return nil
 }
 
-// strays returns the messages of the tail that the table does not have. Rows
+// strays returns the messages of the tail that the table does not have, those
+// left out whose rows retention may have deleted. Rows
 // are compared only where something is left: it reads the whole table.
 func (d *dispatcher) strays(ctx context.Context, l *lane) ([]known, error) {
 	left := l.recall.tail.left()
@@ -147,12 +148,12 @@ func (d *dispatcher) strays(ctx context.Context, l *lane) ([]known, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	ids := make([]pgtype.UUID, len(left))
+	ids, sequences := make([]pgtype.UUID, len(left)), make([]int64, len(left))
 	for i, k := range left {
-		ids[i] = pgtype.UUID{Bytes: k.id, Valid: true}
+		ids[i], sequences[i] = pgtype.UUID{Bytes: k.id, Valid: true}, k.sequence
 	}
 	var here []bool
-	if err := d.pool.QueryRow(ctx, d.sql.present, l.name, ids).Scan(&here); err != nil {
+	if err := d.pool.QueryRow(ctx, d.sql.present, l.name, ids, sequences).Scan(&here); err != nil {
 		return nil, fmt.Errorf("compare %s with the outbox: %w", l.name, explain(err))
 	}
 	var strays []known

@@ -68,6 +68,27 @@ type RelayConfig struct {
 	// 10 ms to 10 min; default 30 s.
 	ProbeInterval time.Duration
 
+	// Retention is how long published rows stay in the outbox: what a broker lost
+	// within this time can be published again, so it must exceed the longest
+	// outage of a broker and the age of any backup of one that would be restored.
+	// Older rows are deleted once the stream was asked whether it still holds what
+	// follows them; the rows of parked keys stay. Rows go an anchor at a time,
+	// hence up to an hour later, or a day where they stay longer than two, and the
+	// last ones of a stream when newer ones are published. 1 min to 90 d, or
+	// negative: rows are never deleted. Default 24 h.
+	Retention time.Duration
+
+	// Archive sees published rows before they are deleted, in batches of one
+	// stream in ascending order of Seq, at most 1,000 and about PageBytes at a
+	// time. They are deleted after it returned nil; an error keeps them, shows in
+	// Alarm and the log, and the batch comes again after a growing delay of up to a
+	// minute. So does one that was archived and not deleted, as in a crash: it
+	// must tolerate repeats. Publishing never waits for it. It is called by the
+	// instance that leads, by one goroutine, and must return when ctx ends, after
+	// 5 min at the latest; one that does not is left behind. The events are the
+	// hook's to keep. Default nil: rows are deleted without it.
+	Archive func(ctx context.Context, events []ArchivedEvent) error
+
 	// FailFast makes Run return an error if the database or the broker cannot
 	// be reached at its start, instead of waiting for it. Default false: wait.
 	FailFast bool
@@ -87,7 +108,8 @@ type Relay struct {
 	cfg      RelayConfig
 	sql      statements
 	log      *slog.Logger
-	health   *health
+	health   *health // what holds messages back
+	alarms   *health // what does not
 	hooks    hooks
 	ran      atomic.Bool
 	sizeHint atomic.Int64 // mean size in bytes of the rows read last
@@ -96,12 +118,14 @@ type Relay struct {
 
 	anchorEvery time.Duration // between copies of a cursor
 	moveEvery   time.Duration // between moves of a cursor in a walk
+	pace        pace          // of retention
 }
 
 // hooks are crash points for tests; nil does nothing.
 type hooks struct {
 	polled    func()                        // a poll has read its rows
 	published func(stream string, rows int) // every row of a page is acknowledged, the cursor not yet moved
+	retained  func()                        // retention has looked at all streams
 }
 
 // NewRelay returns the relay of out. It does no I/O and reports every fault at
@@ -125,9 +149,12 @@ func NewRelay(out *Outbox, pool *pgxpool.Pool, js jetstream.JetStream, cfg Relay
 	log := cfg.Logger.With("component", "outbox.relay", "holder", cfg.Holder)
 	return &Relay{
 		out: out, pool: pool, nc: js.Conn(), prefix: apiPrefix(js, cfg.Domain), cfg: cfg, log: log,
-		sql:         newStatements(out.schema),
-		health:      &health{log: log, down: map[string]trouble{partRun: {errNotRunning, time.Now()}}},
+		sql: newStatements(out.schema),
+		health: &health{log: log, began: "relay is held back", over: "relay goes on",
+			down: map[string]trouble{partRun: {errNotRunning, time.Now()}}},
+		alarms:      &health{log: log, began: "relay alarm", over: "relay alarm is over", down: map[string]trouble{}},
 		anchorEvery: time.Second, moveEvery: moveEvery,
+		pace: paceOf(cfg.Retention),
 	}, nil
 }
 

@@ -24,6 +24,7 @@ func (c RelayConfig) withDefaults(pollOnly bool) RelayConfig {
 	setDefault(&c.AckTimeout, 5*time.Second)
 	setDefault(&c.DrainTimeout, 5*time.Second)
 	setDefault(&c.ProbeInterval, 30*time.Second)
+	setDefault(&c.Retention, 24*time.Hour)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -69,6 +70,9 @@ func (c RelayConfig) faults() []error {
 			faults = append(faults, fmt.Errorf("outbox: RelayConfig.%s: %d is out of range; use %d to %d %s",
 				b.field, b.value/b.unit, b.low/b.unit, b.hi/b.unit, b.why))
 		}
+	}
+	if c.Retention >= 0 && (c.Retention < time.Minute || c.Retention > 90*24*time.Hour) {
+		faults = append(faults, fmt.Errorf("outbox: RelayConfig.Retention: %v is out of range; use 1m to 2160h (90 days), or a negative one to keep rows for ever", c.Retention))
 	}
 	if len(c.Holder) > 200 {
 		faults = append(faults, fmt.Errorf("outbox: RelayConfig.Holder: %d bytes are too many; use at most 200", len(c.Holder)))

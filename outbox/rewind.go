@@ -19,13 +19,15 @@ func (d *dispatcher) tend(stop, work context.Context, l *lane, news *delta) erro
 	var err error
 	if news != nil {
 		err = d.serve(stop, work, l, news)
-	} else {
+	} else if err = d.retention.suspicion(l.name); err == nil {
 		err = l.guard.check(stop, work, highest{})
 	}
 	healed := errors.Is(err, errSuspect)
 	if healed {
+		d.retention.note(l.name, false)
 		err = d.heal(stop, work, l)
 	}
+	defer func() { d.retention.note(l.name, err == nil && !healed && !l.guard.suspect && !l.guard.rewound) }()
 	_, recreated := errors.AsType[*RecreatedError](err)
 	switch {
 	case errors.Is(err, errStopped):

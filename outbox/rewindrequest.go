@@ -96,8 +96,9 @@ func (e *RewindPendingError) Error() string {
 
 // ListAnchors returns the moments that a rewind of a stream can go back to, the
 // newest first. The relay keeps one a second for a minute, one a minute for an
-// hour and one an hour for a day. Those from before the last release of a parked
-// key are not among them: what was released then lies before them.
+// hour, one an hour for two days and then one a day, as long as it keeps rows.
+// Those from before the last release of a parked key are not among them: what
+// was released then lies before them.
 func ListAnchors(ctx context.Context, pool *pgxpool.Pool, schema, stream string) ([]Anchor, error) {
 	const act = "list anchors"
 	quoted, err := operatorArgs(act, schema, arg{"stream", stream})

@@ -11,6 +11,7 @@ type statements struct {
 	healSQL
 	recallSQL
 	parkSQL
+	retainSQL
 }
 
 type (
@@ -31,7 +32,7 @@ type (
 
 func newStatements(schema string) statements {
 	in := func(sql string) string { return strings.ReplaceAll(sql, "{{schema}}", schema) }
-	return statements{newLeaseSQL(in), newTermSQL(in), newReadSQL(in), newMoveSQL(in), newHealSQL(in), newRecallSQL(in), newParkSQL(in)}
+	return statements{newLeaseSQL(in), newTermSQL(in), newReadSQL(in), newMoveSQL(in), newHealSQL(in), newRecallSQL(in), newParkSQL(in), newRetainSQL(in)}
 }
 
 // Fragments that several statements share.
@@ -138,9 +139,11 @@ insert into {{schema}}.outbox_alive (term) values ($1) on conflict do nothing`),
 ), void as (
   delete from {{schema}}.outbox_anchors a using lease, {{schema}}.outbox_state s
    where a.stream = s.stream and ` + lastSeq + ` < greatest(s.floor, s.next_floor, a.floor, a.next_floor)
+), lockable as (
+  select from {{schema}}.outbox_anchors where false for key share
 ), proof as (
   insert into {{schema}}.outbox_anchors (stream, acked_sequence, base, floor, next_floor)
-  select s.stream, s.acked_sequence, s.base, s.floor, s.next_floor from {{schema}}.outbox_state s where false
+  select s.stream, s.acked_sequence, s.base, s.floor, s.next_floor from {{schema}}.outbox_state s, lockable where false
 )
 select q.seqcache,
        exists (select from {{schema}}.outbox_state s cross join lateral (
@@ -285,17 +288,19 @@ from {{schema}}.outbox_anchors a join {{schema}}.outbox_state s using (stream)
 where a.stream = $1 and a.stream_created is not distinct from s.stream_created
 order by a.acked_sequence, a.at`),
 
-		// The first of each minute and hour stays, so what stays once stays until
-		// it is too old. What is younger than a minute is kept as it came.
+		// The first of each minute, hour and day stays, so what stays once stays
+		// until retention has deleted its rows. What is younger than a minute is
+		// kept as it came.
 		thin: in(fence + `
 delete from {{schema}}.outbox_anchors a
  using lease, (
    select b.at, row_number() over (partition by b.bucket order by b.at) as n
      from (select at, case when at > now() - interval '1 minute' then at
                            when at > now() - interval '1 hour' then date_trunc('minute', at)
-                           else date_trunc('hour', at) end as bucket
+                           when at > now() - interval '2 days' then date_trunc('hour', at)
+                           else date_trunc('day', at) end as bucket
              from {{schema}}.outbox_anchors where stream = $3) b) c
- where a.stream = $3 and a.at = c.at and (c.n > 1 or a.at < now() - $4::interval)`),
+ where a.stream = $3 and a.at = c.at and c.n > 1`),
 
 		settle: in(fence + `
 update {{schema}}.outbox_state s set stream_created = $4, recreated = null
@@ -309,17 +314,20 @@ update {{schema}}.outbox_state s set recreated = $4
 		// The row becomes what it was: any state that was once committed is a valid
 		// one to go on from. Anchors after it are of the lost timeline. Where an
 		// operator wants repeats ($5 is false), what the stream holds from before does
-		// not count.
-		rewindTo: in(fence + `, gone as (
-  delete from {{schema}}.outbox_anchors a using lease, {{schema}}.outbox_anchors b
-   where b.stream = $3 and b.at = $4 and a.stream = b.stream and (a.acked_sequence, a.at) > (b.acked_sequence, b.at))
+		// not count. The anchor is locked so that retention does not delete its rows
+		// meanwhile; if it has, the anchor is gone and nothing happens.
+		rewindTo: in(fence + `, back as (
+  select a.* from {{schema}}.outbox_anchors a, lease where a.stream = $3 and a.at = $4 for key share of a
+), gone as (
+  delete from {{schema}}.outbox_anchors a using back b
+   where a.stream = b.stream and (a.acked_sequence, a.at) > (b.acked_sequence, b.at))
 update {{schema}}.outbox_state s
    set base = a.base, floor = a.floor, next_floor = a.next_floor,
        target = a.target, ceiling = a.ceiling, position = a.position,
        acked_sequence = a.acked_sequence, acked_id = a.acked_id,
        tail_after = case when $5 then a.tail_after else greatest(s.tail_after, s.acked_sequence) end,
        rewinds = s.rewinds + 1, rewound_at = clock_timestamp(), updated_at = clock_timestamp()
-  from lease, {{schema}}.outbox_anchors a where s.stream = $3 and a.stream = s.stream and a.at = $4
+  from back a where s.stream = a.stream
 ` + durable),
 		rewindAll: in(fence + `, gone as (
   delete from {{schema}}.outbox_anchors a using lease where a.stream = $3)
@@ -339,11 +347,14 @@ func newRecallSQL(in func(string) string) recallSQL {
 		oldest: in(`
 select (select created_at from {{schema}}.outbox_events where stream = $1 order by seq limit 1)`),
 
-		// There is no index by id: this reads the table.
+		// There is no index by id: this reads the table. A row that retention may
+		// have deleted counts as there.
 		present: in(`
-select array_agg(e.id is not null order by i.n)
-from unnest($2::uuid[]) with ordinality i (id, n)
-left join (select distinct id from {{schema}}.outbox_events where stream = $1 and id = any($2::uuid[])) e using (id)`),
+select array_agg(e.id is not null or i.sequence <= s.deleted_through order by i.n)
+from {{schema}}.outbox_state s
+cross join unnest($2::uuid[], $3::bigint[]) with ordinality i (id, sequence, n)
+left join (select distinct id from {{schema}}.outbox_events where stream = $1 and id = any($2::uuid[])) e using (id)
+where s.stream = $1`),
 		pass: in(fence + `
 update {{schema}}.outbox_state s
    set tail_after = greatest(s.tail_after, $4), ` + newest + `, lost_timeline = s.lost_timeline + $7

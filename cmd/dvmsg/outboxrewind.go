@@ -32,7 +32,8 @@ since, all. --key rewinds one key and leaves the others alone. Discarded and par
 		{
 			path: "outbox anchors", summary: "list where a rewind can go back to, and the rewinds so far", needs: needsDatabase,
 			about: `Each anchor is an earlier cursor of the stream: one a second for a minute, one a
-minute for an hour, one an hour for a day. Give its time to "outbox rewind --since".`,
+minute for an hour, one an hour for two days, then one a day, as far back as published
+rows are kept. Give its time to "outbox rewind --since".`,
 			examples: []string{"dvmsg outbox anchors --stream DV_MASKIN_EVT"},
 			make:     newOutboxAnchors,
 		},
