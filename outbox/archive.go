@@ -75,7 +75,7 @@ const (
 	archivedColumns = `, e.id, e.subject, e.headers, e.envelope, e.created_at`
 	archivedPayload = `, e.stream, e.id, e.subject, e.ordering_key, e.created_at,
        case when e.doomed then e.headers end, case when e.doomed then e.envelope end,
-       coalesce((select true from {{schema}}.outbox_discarded d where d.stream = e.stream and d.seq = e.seq), false)`
+       coalesce((select true from {{schema}}.outbox_discarded d where d.stream = e.stream and d.seq = e.seq and d.id = e.id), false)`
 )
 
 // archivedRow is where a row is scanned into.

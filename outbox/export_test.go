@@ -38,6 +38,7 @@ func Statements(schema string) map[string]Statement {
 		"adopt":      {s.adopt, true},
 		"check":      {s.check, true},
 		"status":     {strings.ReplaceAll(statusSQL, "{{schema}}", schema), true},
+		"rest":       {strings.ReplaceAll(restSQL, "{{schema}}", schema), true},
 		"commitBase": {s.commitBase, false},
 		"beginWalk":  {s.beginWalk, false},
 		"commitPage": {s.commitPage, false},

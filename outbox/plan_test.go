@@ -73,6 +73,8 @@ func planCases() map[string]planCase {
 		"beginWalk":  {"beginWalk", planCursor{base: "end"}, "('h', 1, $stream, 1)", 0, false, 1},
 		"commitPage": {"commitPage", planCursor{"start", "end", 0.5}, "('h', 1, $stream, 1, 1, null, true, 1)", 0, false, 1},
 		"endWalk":    {"endWalk", planCursor{"start", "end", 0.9}, "('h', 1, $stream, 1)", 0, false, 1},
+		// 51 rows to be counted, and one of each other stream.
+		"rest": {"rest", planCursor{base: "end"}, "(50, 50, 50)", 51 + 8, true, 3 + 8},
 		"held page": {"held page", planCursor{base: "end"},
 			"($stream, 'key-1', 20000, 20200, 50)", 200, false, 4},
 	}

@@ -21,22 +21,36 @@ type Status struct {
 	Term         int64          `json:"term"`          // counts the changes of leadership
 	Led          bool           `json:"led"`           // the lease is valid now
 	LeaseExpires time.Time      `json:"lease_expires"` // database time
-	RowsEstimate int64          `json:"rows_estimate"` // rows in the table, published ones included; -1 before the first ANALYZE
+	RowsEstimate int64          `json:"rows_estimate"` // rows in the table, published ones included, by PostgreSQL's counters; -1 if they know nothing yet
 	Streams      []StreamStatus `json:"streams"`       // by name
 }
 
 // StreamStatus is the state of one destination stream.
 type StreamStatus struct {
 	Stream        string        `json:"stream"`
-	Unpublished   int64         `json:"unpublished"`    // committed and not yet recorded as stored
-	Capped        bool          `json:"capped"`         // there are more than Unpublished says
-	OldestAge     time.Duration `json:"oldest_age_ns"`  // of the oldest unpublished row; 0 without one
-	AckedSequence int64         `json:"acked_sequence"` // the highest stream sequence recorded as stored
-	Walking       bool          `json:"walking"`        // a backlog larger than a page is being drained
-	Moved         time.Time     `json:"moved"`          // when the cursor moved last
-	LostTimeline  int64         `json:"lost_timeline"`  // messages of ours found in the stream that the outbox did not know: the database went back to an earlier moment
-	Rewinds       int64         `json:"rewinds"`        // how often the cursor went back because the broker had lost messages
-	Recreated     bool          `json:"recreated"`      // the stream was deleted and created anew and waits for AcceptStream
+	Unpublished   int64         `json:"unpublished"`         // committed and not yet recorded as stored
+	Capped        bool          `json:"capped"`              // there are more than Unpublished says
+	OldestAge     time.Duration `json:"oldest_age_ns"`       // of the oldest unpublished row; 0 without one
+	AckedSequence int64         `json:"acked_sequence"`      // the highest stream sequence recorded as stored
+	Walking       bool          `json:"walking"`             // a backlog larger than a page is being drained
+	Moved         time.Time     `json:"moved"`               // when the cursor moved last
+	LostTimeline  int64         `json:"lost_timeline"`       // messages of ours found in the stream that the outbox did not know: the database went back to an earlier moment
+	Rewinds       int64         `json:"rewinds"`             // how often the cursor went back: the broker had lost messages, or an operator asked for it
+	RewoundAt     time.Time     `json:"rewound_at,omitzero"` // when it went back last; zero if never
+	Recreated     bool          `json:"recreated"`           // the stream was deleted and created anew and waits for AcceptStream
+
+	// What the cursor passed over, and what it passed.
+	Parked           int64         `json:"parked"`               // ordering keys that are held back until an operator decides
+	OldestParkedAge  time.Duration `json:"oldest_parked_age_ns"` // since the first of them was parked; 0 without one
+	Held             int64         `json:"held"`                 // rows of parked keys that the cursor passed: neither published nor counted in Unpublished
+	HeldCapped       bool          `json:"held_capped"`          // only the first 100,000 rows from the first parked one on were looked at
+	Discarded        int64         `json:"discarded"`            // messages given up whose rows are still there; counted up to 100,000
+	RetainedEstimate int64         `json:"retained_estimate"`    // published rows, discarded ones included; exact up to 10,000, beyond that by PostgreSQL's statistics; -1 if they know nothing yet
+
+	// How far back messages can be published again.
+	Anchors        int64     `json:"anchors"`                // earlier cursors that a rewind can go back to
+	OldestAnchor   time.Time `json:"oldest_anchor,omitzero"` // the earliest of them; zero without one
+	RewindRequests int64     `json:"rewind_requests"`        // that operators made and no relay has carried out yet
 }
 
 // ReadStatus reads the state of an outbox from the database alone; neither
@@ -55,7 +69,10 @@ func ReadStatus(ctx context.Context, pool *pgxpool.Pool, schema string) (Status,
 		if err := readLease(ctx, tx, quoted, &s); err != nil {
 			return err
 		}
-		return readStreams(ctx, tx, quoted, &s)
+		if err := readStreams(ctx, tx, quoted, &s); err != nil {
+			return err
+		}
+		return readRest(ctx, tx, quoted, &s)
 	})
 	if err != nil {
 		return Status{}, fmt.Errorf("outbox: status: %w", explain(err))
@@ -66,7 +83,7 @@ func ReadStatus(ctx context.Context, pool *pgxpool.Pool, schema string) (Status,
 func readLease(ctx context.Context, tx pgx.Tx, schema string, s *Status) error {
 	sql := strings.ReplaceAll(`
 select coalesce(l.holder, ''), coalesce(l.term, 0), coalesce(l.expires_at, 'epoch'), coalesce(l.expires_at > clock_timestamp(), false),
-       (select reltuples::bigint from pg_class where oid = '{{schema}}.outbox_events'::regclass)
+       `+tableRows+`
 from (select true) one left join {{schema}}.outbox_lease l on true`, "{{schema}}", schema)
 	return tx.QueryRow(ctx, sql).Scan(&s.Leader, &s.Term, &s.LeaseExpires, &s.Led, &s.RowsEstimate)
 }

@@ -14,7 +14,9 @@ func outboxCommands() table {
 		path: "outbox status", summary: "say who publishes and what waits to be published", needs: needsDatabase,
 		about: `Reads the database only; neither relay nor broker is asked. Unpublished rows that
 grow old while a relay leads mean that the broker does not take them: look at the
-service's log and at "dvmsg topology verify".`,
+service's log and at "dvmsg topology verify". HELD are messages of parked keys: see
+"dvmsg outbox parked list". RETAINED are published ones; BACK TO is how far a rewind
+can go.`,
 		examples: []string{"dvmsg outbox status --database postgres://maskin@db:5432/maskin"},
 		make: func(fs *flag.FlagSet) verb {
 			v := &outboxStatus{}
@@ -65,6 +67,14 @@ func (r outboxResult) text(p *page) {
 		rows = append(rows, []string{s.Stream, unpublished(s), oldest(s), strconv.FormatInt(s.AckedSequence, 10), p.when(s.Moved), backlog(s)})
 	}
 	p.table([]string{"STREAM", "UNPUBLISHED", "OLDEST", "STORED UP TO", "LAST MOVED", "STATE"}, rows)
+	p.gap()
+	rows = rows[:0]
+	for _, s := range r.Streams {
+		rows = append(rows, []string{
+			s.Stream, parkedKeys(s), held(s), strconv.FormatInt(s.Discarded, 10), retained(s), p.when(s.OldestAnchor), rewinds(p, s),
+		})
+	}
+	p.table([]string{"STREAM", "PARKED", "HELD", "DISCARDED", "RETAINED", "BACK TO", "REWINDS"}, rows)
 }
 
 func (r outboxResult) relay(p *page) string {
@@ -84,12 +94,39 @@ func (r outboxResult) rows() string {
 	return fmt.Sprintf("about %d, published ones included", r.RowsEstimate)
 }
 
-func unpublished(s outbox.StreamStatus) string {
-	text := strconv.FormatInt(s.Unpublished, 10)
-	if s.Capped {
+func unpublished(s outbox.StreamStatus) string { return atLeast(s.Unpublished, s.Capped) }
+
+// held is how many messages of parked keys wait behind the cursor.
+func held(s outbox.StreamStatus) string { return atLeast(s.Held, s.HeldCapped) }
+
+// atLeast gives a number that may not be all.
+func atLeast(n int64, capped bool) string {
+	text := strconv.FormatInt(n, 10)
+	if capped {
 		text = "more than " + text
 	}
 	return text
+}
+
+func parkedKeys(s outbox.StreamStatus) string {
+	if s.Parked == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%s, for %s", count(int(s.Parked), "key"), age(s.OldestParkedAge))
+}
+
+func retained(s outbox.StreamStatus) string {
+	if s.RetainedEstimate < 0 {
+		return "unknown"
+	}
+	return "about " + strconv.FormatInt(s.RetainedEstimate, 10)
+}
+
+func rewinds(p *page, s outbox.StreamStatus) string {
+	if s.Rewinds == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%d, last %s", s.Rewinds, p.when(s.RewoundAt))
 }
 
 func oldest(s outbox.StreamStatus) string {
@@ -101,6 +138,10 @@ func oldest(s outbox.StreamStatus) string {
 
 func backlog(s outbox.StreamStatus) string {
 	switch {
+	case s.Recreated:
+		return "STREAM MADE ANEW: see dvmsg outbox accept"
+	case s.RewindRequests > 0:
+		return "to be rewound"
 	case s.Walking:
 		return "draining a backlog"
 	case s.Unpublished > 0:

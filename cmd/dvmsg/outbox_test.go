@@ -78,6 +78,16 @@ func TestOutboxStatusShowsWhoLeadsAndWhatWaits(t *testing.T) {
 	waiting := e.dvmsg(t, "outbox", "status").ok(t).out
 	require.Contains(t, waiting, "NONE LEADS: nothing is published; ")
 	require.Regexp(t, `DV_MASKIN_EVT  3  .* waiting\n`, waiting)
+	require.Regexp(t, `DV_MASKIN_EVT  0  +0  +0  +about 1  `, waiting)
+	_, err = pool.Exec(t.Context(), `
+insert into messaging.outbox_parked (stream, ordering_key, seq, id, subject, cause, parked_at)
+select stream, ordering_key, seq, id, subject, 'too large', now() - interval '3 hours' from messaging.outbox_events order by seq limit 1`)
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), "update messaging.outbox_state set rewinds = 2, rewound_at = now() - interval '1 day', recreated = now()")
+	require.NoError(t, err)
+	troubled := e.dvmsg(t, "outbox", "status").ok(t).out
+	require.Contains(t, troubled, "STREAM MADE ANEW: see dvmsg outbox accept")
+	require.Regexp(t, `DV_MASKIN_EVT  1 key, for 3h00m  1  +0  +about 0  .* 2, last .* \(1d00h ago\)\n`, troubled)
 	require.NotContains(t, waiting, canary)
 }
 
