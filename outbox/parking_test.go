@@ -156,6 +156,7 @@ func TestReleasedKeyThatStillCannotBeStoredIsParkedAgain(t *testing.T) {
 func TestDiscardedMessageStaysOutOfEveryRewind(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	b.reconfigure(t, func(c *jetstream.StreamConfig) { c.Duplicates = 100 * time.Millisecond })
 	b.limit(t, 4<<10)
 	b.enqueue(t, "bad", 1)
 	b.enqueuePadded(t, "bad", 99, tooLarge)
@@ -180,10 +181,9 @@ func TestDiscardedMessageStaysOutOfEveryRewind(t *testing.T) {
 	requireCounted(t, published(t, b.js, "DV_MASKIN_EVT"), map[string]int{"bad": 2, "good": 2})
 }
 
-// purge empties the event stream, duplicate window included.
+// purge empties the event stream, its short duplicate window included.
 func (b bundle) purge(t testing.TB) {
 	t.Helper()
-	b.reconfigure(t, func(c *jetstream.StreamConfig) { c.Duplicates = 100 * time.Millisecond })
 	s, err := b.js.Stream(t.Context(), "DV_MASKIN_EVT")
 	require.NoError(t, err)
 	require.NoError(t, s.Purge(t.Context()))
@@ -308,6 +308,7 @@ func TestRowWithABrokenHeaderIsParked(t *testing.T) {
 func TestReleasedMessagesAreHealedToo(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	b.reconfigure(t, func(c *jetstream.StreamConfig) { c.Duplicates = 100 * time.Millisecond })
 	b.limit(t, 4<<10)
 	r := b.newRelay(t, outbox.RelayConfig{ProbeInterval: 20 * time.Millisecond})
 	r.AnchorEvery(0)
@@ -324,8 +325,6 @@ func TestReleasedMessagesAreHealedToo(t *testing.T) {
 	b.releaseKey(t, "bad")
 	b.requireNothingParked(t)
 	b.requireStored(t, "DV_MASKIN_EVT", 5)
-
-	b.reconfigure(t, func(c *jetstream.StreamConfig) { c.Duplicates = 100 * time.Millisecond })
 	b.awaitForgotten(t)
 	s, err := b.js.Stream(t.Context(), "DV_MASKIN_EVT")
 	require.NoError(t, err)
