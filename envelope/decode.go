@@ -139,8 +139,8 @@ func (d *decoder) absent(i int) {
 
 // set fills the i-th field, or returns the reason why it cannot.
 func (d *decoder) set(i int, text string) string {
-	if get := fields[i].text; get != nil {
-		*get(d.env) = text
+	if kept := d.env.text(i); kept != nil {
+		*kept = text
 		return d.env.textReason(i, text)
 	}
 	return d.setTyped(i, text)

@@ -31,38 +31,62 @@ type Draft struct {
 	err           error // of marshalling
 }
 
-// Option sets a field of a single message that has a default.
-type Option func(*Draft)
+// Option sets a field of a single message that has a default. The zero value sets
+// nothing.
+type Option struct {
+	field int
+	text  string
+}
+
+// optionKey is the field of [OrderingKey], which is none on the wire.
+const optionKey = fieldCount
 
 // OrderingKey sets the key within which messages keep their order: 1 to 256
 // bytes without control characters. Default: the resource id.
-func OrderingKey(key string) Option { return func(d *Draft) { d.orderingKey = key } }
+func OrderingKey(key string) Option { return Option{optionKey, key} }
 
 // Project sets project_id. Default: absent.
-func Project(id string) Option { return func(d *Draft) { d.projectID = id } }
+func Project(id string) Option { return Option{fieldProject, id} }
 
 // Environment sets environment_id. Default: absent.
-func Environment(id string) Option { return func(d *Draft) { d.environmentID = id } }
+func Environment(id string) Option { return Option{fieldEnvironment, id} }
 
 // Datacenter sets datacenter_id, the site that the resource belongs to. Default:
 // absent.
-func Datacenter(id string) Option { return func(d *Draft) { d.datacenterID = id } }
+func Datacenter(id string) Option { return Option{fieldDatacenter, id} }
 
 // ExternallyVisible allows edges to send the message out of the platform.
 // Default: it stays inside (requirement E8).
-func ExternallyVisible() Option { return func(d *Draft) { d.visibility = External } }
+func ExternallyVisible() Option { return Option{fieldVisibility, string(External)} }
+
+// set applies an option. Options are values and not functions, so that a draft
+// need not be on the heap.
+func (d *Draft) set(o Option) {
+	switch o.field {
+	case optionKey:
+		d.orderingKey = o.text
+	case fieldProject:
+		d.projectID = o.text
+	case fieldEnvironment:
+		d.environmentID = o.text
+	case fieldDatacenter:
+		d.datacenterID = o.text
+	case fieldVisibility:
+		d.visibility = Visibility(o.text)
+	}
+}
 
 // New drafts a message about the resource resourceID, 1 to 256 bytes without
 // control characters. It cannot fail: what is wrong with the data or the ids is
 // reported where the message is sent.
 func (t Type[T]) New(resourceID string, data T, opts ...Option) Draft {
 	d := Draft{
-		typeName: t.name, schema: t.Schema(), subject: t.subject,
+		typeName: t.name, schema: t.schema, subject: t.subject,
 		resourceID: resourceID, orderingKey: resourceID,
 	}
 	d.data, d.err = json.Marshal(data)
 	for _, opt := range opts {
-		opt(&d)
+		d.set(opt)
 	}
 	return d
 }
@@ -85,24 +109,32 @@ type Message struct {
 // a [*FieldError] or [*MismatchError] named after what the caller sets: an origin
 // that is missing or lacks correlation, actor, or both tenant and PlatformScope;
 // an event of another service; ids that break their rules; data that is no JSON
-// object or is too large. outbox.Enqueue calls it; services rarely do.
+// object or is too large. Services rarely call it: outbox.Enqueue takes drafts.
 func New(ctx context.Context, source subject.Service, d Draft) (Message, error) {
-	o, ok := OriginFrom(ctx)
-	m := Message{
-		Subject: d.subject, OrderingKey: d.orderingKey,
-		Traceparent: validTraceparent(o.Traceparent),
-		Envelope:    d.envelope(source, o),
+	e := new(Envelope)
+	trace, _, err := d.fill(ctx, source, e)
+	if err != nil {
+		return Message{}, err
 	}
-	faults := append(originFaults(o, ok), d.faults(m.Envelope, ok)...)
-	if len(faults) > 0 {
-		return Message{}, fmt.Errorf("envelope: new message of type %q: %w", clip(d.typeName), errors.Join(faults...))
-	}
-	return m, nil
+	return Message{d.subject, d.orderingKey, trace, e}, nil
 }
 
-// envelope fills an envelope from draft and origin.
-func (d Draft) envelope(source subject.Service, o Origin) *Envelope {
-	return &Envelope{
+// fill makes e the envelope of a new message. It returns the trace that the
+// message travels with, and the size of e when it is encoded.
+func (d *Draft) fill(ctx context.Context, source subject.Service, e *Envelope) (trace string, size int, err error) {
+	o, ok := OriginFrom(ctx)
+	d.stamp(e, source, &o)
+	size = e.size()
+	faults := append(originFaults(&o, ok), d.faults(e, size, ok)...)
+	if len(faults) > 0 {
+		return "", 0, fmt.Errorf("envelope: new message of type %q: %w", clip(d.typeName), errors.Join(faults...))
+	}
+	return validTraceparent(o.Traceparent), size, nil
+}
+
+// stamp sets every field from draft and origin.
+func (d *Draft) stamp(e *Envelope, source subject.Service, o *Origin) {
+	*e = Envelope{
 		SpecVersion: SpecVersion, ID: newID(), Type: d.typeName, Source: source, Subject: d.resourceID,
 		// Microseconds are what the wire and PostgreSQL hold; a finer time
 		// would not survive the first encoding.
@@ -115,7 +147,7 @@ func (d Draft) envelope(source subject.Service, o Origin) *Envelope {
 }
 
 // faults checks everything that the origin is not to blame for.
-func (d Draft) faults(e *Envelope, hasOrigin bool) []error {
+func (d *Draft) faults(e *Envelope, size int, hasOrigin bool) []error {
 	if d.typeName == "" {
 		return []error{&FieldError{"draft", "is empty: make it with the New method of a Type"}}
 	}
@@ -124,17 +156,18 @@ func (d Draft) faults(e *Envelope, hasOrigin bool) []error {
 		faults = append(faults, marshalFault(d.err))
 	}
 	var reasons [fieldCount]string
-	e.validate(&reasons)
-	for i, reason := range reasons {
-		if name, tell := d.blame(i, reason, hasOrigin); tell {
-			faults = append(faults, &FieldError{name, reason})
+	if !e.validate(&reasons) {
+		for i, reason := range reasons {
+			if name, tell := d.blame(i, reason, hasOrigin); tell {
+				faults = append(faults, &FieldError{name, reason})
+			}
 		}
 	}
 	if reason := checkResource(d.orderingKey); reason != "" && d.orderingKey != d.resourceID {
 		faults = append(faults, &FieldError{"OrderingKey", reason})
 	}
 	faults = append(faults, e.subjectMismatches(d.subject)...)
-	if size := e.size(); size > MaxSize {
+	if size > MaxSize {
 		faults = append(faults, tooLarge(size))
 	}
 	return faults
@@ -142,7 +175,7 @@ func (d Draft) faults(e *Envelope, hasOrigin bool) []error {
 
 // originFaults checks what [New] demands beyond the wire: readers tolerate an
 // event without an actor, we do not send one.
-func originFaults(o Origin, ok bool) []error {
+func originFaults(o *Origin, ok bool) []error {
 	if !ok {
 		return []error{&FieldError{"Origin", "is missing in ctx: set it at the edge with envelope.WithOrigin; " +
 			"the ctx of a handler carries it"}}
@@ -167,7 +200,7 @@ func originFaults(o Origin, ok bool) []error {
 // blame names what the caller of [New] sets where the i-th field is refused, and
 // returns whether that is worth telling: what follows from a fault that is
 // reported already is not.
-func (d Draft) blame(i int, reason string, hasOrigin bool) (name string, tell bool) {
+func (d *Draft) blame(i int, reason string, hasOrigin bool) (name string, tell bool) {
 	name = fields[i].name
 	tell = reason != ""
 	switch i {

@@ -24,57 +24,63 @@ func (e *Envelope) Encode() ([]byte, error) {
 
 // appendTo writes a validated envelope.
 func (e *Envelope) appendTo(b []byte) []byte {
-	b = append(b, '{')
+	begin := len(b)
 	for i := range fields {
-		f := &fields[i]
-		if f.text == nil {
+		switch text := e.text(i); {
+		case text == nil:
 			b = e.appendTyped(b, i)
-		} else if text := *f.text(e); text != "" {
-			b = appendQuoted(appendName(b, f.name), text)
+		case *text == "":
+		case i == fieldSubject:
+			b = appendQuoted(append(b, fieldLeads[i]...), *text)
+		default:
+			b = appendPlain(append(b, fieldLeads[i]...), *text)
 		}
 	}
 	for _, f := range e.unknown {
-		b = append(appendNameBytes(b, f.name), f.value...)
+		b = append(b, ',', '"')
+		b = append(b, f.name...) // still escaped
+		b = append(b, '"', ':')
+		b = append(b, f.value...)
 	}
+	b[begin] = '{' // instead of the first comma
 	return append(b, '}')
 }
 
 // appendTyped writes a field that has a type of its own.
 func (e *Envelope) appendTyped(b []byte, i int) []byte {
-	switch name := fields[i].name; i {
+	switch lead := fieldLeads[i]; i {
 	case fieldSource:
-		return appendQuoted(appendName(b, name), e.Source.String())
+		return appendPlain(append(b, lead...), e.Source.String())
 	case fieldTime:
-		b = append(appendName(b, name), '"')
+		b = append(append(b, lead...), '"')
 		return append(wireTime(e.Time).AppendFormat(b, time.RFC3339Nano), '"')
 	case fieldVisibility:
 		if e.Visibility != Internal {
-			return appendQuoted(appendName(b, name), string(e.Visibility))
+			return appendPlain(append(b, lead...), string(e.Visibility))
 		}
 	case fieldData:
-		return append(appendName(b, name), trimSpace(e.Data)...)
+		return append(append(b, lead...), trimSpace(e.Data)...)
 	}
 	return b
 }
 
-// appendName writes a name, with a comma unless it is the first.
-func appendName(b []byte, name string) []byte {
-	if len(b) > 1 {
-		b = append(b, ',')
+// fieldLeads is constant: what stands before the value of each field.
+var fieldLeads = func() (leads [fieldCount]string) {
+	for i := range leads {
+		leads[i] = `,"` + fields[i].name + `":`
 	}
+	return leads
+}()
+
+// appendPlain writes a string that has nothing to escape: the rules of all fields
+// but subject see to that.
+func appendPlain(b []byte, text string) []byte {
 	b = append(b, '"')
-	b = append(b, name...)
-	return append(b, '"', ':')
+	b = append(b, text...)
+	return append(b, '"')
 }
 
-// appendNameBytes is appendName for a name that is still escaped.
-func appendNameBytes(b, name []byte) []byte {
-	b = append(b, ',', '"')
-	b = append(b, name...)
-	return append(b, '"', ':')
-}
-
-// appendQuoted writes a string. Validated text holds no control characters and
+// appendQuoted writes a subject. A validated one holds no control characters and
 // only valid UTF-8, so quote and backslash are all there is to escape.
 func appendQuoted(b []byte, text string) []byte {
 	b = append(b, '"')
@@ -100,12 +106,13 @@ func escapes(text string) int {
 // trimSpace cuts the white space that JSON allows around a value.
 func trimSpace(data []byte) []byte { return bytes.Trim(data, " \t\r\n") }
 
-// size returns how many bytes Encode writes, without writing them.
+// size returns how many bytes Encode writes, without writing them. It is exact for
+// a valid envelope.
 func (e *Envelope) size() int {
 	size := len("{}") - len(",")
 	for i := range fields {
 		if n := e.fieldSize(i); n > 0 {
-			size += len(`,"":`) + len(fields[i].name) + n
+			size += len(fieldLeads[i]) + n
 		}
 	}
 	for _, f := range e.unknown {
@@ -126,14 +133,17 @@ func (e *Envelope) fieldSize(i int) int {
 		return quotedSize(string(e.Visibility))
 	case fieldData:
 		return len(trimSpace(e.Data))
+	case fieldSubject:
+		return quotedSize(e.Subject) + escapes(e.Subject)
 	}
-	return quotedSize(*fields[i].text(e))
+	return quotedSize(*e.text(i))
 }
 
-// quotedSize returns how many bytes appendQuoted writes, 0 for an absent text.
+// quotedSize returns how many bytes a text without escapes takes, 0 for an absent
+// one.
 func quotedSize(text string) int {
 	if text == "" {
 		return 0
 	}
-	return len(`""`) + len(text) + escapes(text)
+	return len(`""`) + len(text)
 }

@@ -60,28 +60,37 @@ type projected struct {
 	name string
 	// alias is an older name that is read too.
 	alias string
-	// value returns what the envelope says; "" means that the header is absent.
-	value func(*Envelope) string
+	// field is the one that it repeats; of dataschema, the version.
+	field int
 	// origin takes the header's value at the edge, nil where an origin has no
 	// place for it.
 	origin func(*Origin, string)
 }
 
-// projection is constant: the one list of headers that repeat the envelope.
-// Writing, checking and reading at the edge all walk it, so that none of the
-// three can know a header that the others do not.
+// projection is constant: the one list of headers that repeat the envelope, by
+// ascending name, which is the order in which they are written. Writing, checking
+// and reading at the edge all walk it, so that none of the three can know a header
+// that the others do not.
 var projection = [...]projected{
-	{name: HeaderMsgID, value: func(e *Envelope) string { return e.ID }},
-	{name: HeaderCorrelationID, alias: HeaderLegacyCorrelationID,
-		value:  func(e *Envelope) string { return e.CorrelationID },
+	{name: HeaderSource, field: fieldSource},
+	{name: HeaderType, field: fieldType},
+	{name: HeaderMsgID, field: fieldID},
+	{name: HeaderCausationID, field: fieldCausation, origin: func(o *Origin, v string) { o.CausationID = v }},
+	{name: HeaderCorrelationID, field: fieldCorrelation, alias: HeaderLegacyCorrelationID,
 		origin: func(o *Origin, v string) { o.CorrelationID = v }},
-	{name: HeaderCausationID, value: func(e *Envelope) string { return e.CausationID },
-		origin: func(o *Origin, v string) { o.CausationID = v }},
-	{name: HeaderEventVersion, value: func(e *Envelope) string { return strconv.Itoa(e.SchemaVersion()) }},
-	{name: HeaderTenantID, value: func(e *Envelope) string { return e.TenantID },
-		origin: func(o *Origin, v string) { o.TenantID = v }},
-	{name: HeaderType, value: func(e *Envelope) string { return e.Type }},
-	{name: HeaderSource, value: func(e *Envelope) string { return e.Source.String() }},
+	{name: HeaderEventVersion, field: fieldSchema},
+	{name: HeaderTenantID, field: fieldTenant, origin: func(o *Origin, v string) { o.TenantID = v }},
+}
+
+// value returns what the envelope says; "" means that the header is absent.
+func (p *projected) value(e *Envelope) string {
+	switch p.field {
+	case fieldSource:
+		return e.Source.String()
+	case fieldSchema:
+		return strconv.Itoa(e.SchemaVersion())
+	}
+	return *e.text(p.field)
 }
 
 // travelling is constant: own headers that the envelope knows nothing about.

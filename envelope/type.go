@@ -29,6 +29,7 @@ type Type[T any] struct {
 	name    string
 	subject subject.Subject
 	version int
+	schema  string
 }
 
 // EventSpec describes an event: something that happened to an entity of a
@@ -66,7 +67,7 @@ func Event[T any](spec EventSpec) (Type[T], error) {
 	if err := specFaults[T]("EventSpec", spec.Version, err); err != nil {
 		return Type[T]{}, err
 	}
-	return Type[T]{name: name, subject: s, version: spec.Version}, nil
+	return Type[T]{name, s, spec.Version, schemaName(name, spec.Version)}, nil
 }
 
 // Command returns the type "<service>.<entity>.<action>.requested" on the
@@ -81,7 +82,7 @@ func Command[T any](spec CommandSpec) (Type[T], error) {
 	if err := specFaults[T]("CommandSpec", spec.Version, err); err != nil {
 		return Type[T]{}, err
 	}
-	return Type[T]{name: name, subject: s, version: spec.Version}, nil
+	return Type[T]{name, s, spec.Version, schemaName(name, spec.Version)}, nil
 }
 
 // MustEvent is [Event] for package-level values. It panics on a bad spec, which
@@ -136,7 +137,7 @@ func (t Type[T]) Subject() subject.Subject { return t.subject }
 
 // Schema returns "urn:dataverket:schema:<type>:v<n>", the dataschema of every
 // message of this type.
-func (t Type[T]) Schema() string { return schemaName(t.name, t.version) }
+func (t Type[T]) Schema() string { return t.schema }
 
 // String returns the name and the version, for messages.
 func (t Type[T]) String() string { return fmt.Sprintf("%s v%d", t.name, t.version) }

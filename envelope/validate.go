@@ -29,8 +29,8 @@ func (e *Envelope) Validate() error {
 func (e *Envelope) validate(reasons *[fieldCount]string) bool {
 	valid := true
 	for i := range fields {
-		if get := fields[i].text; get != nil {
-			reasons[i] = e.textReason(i, *get(e))
+		if text := e.text(i); text != nil {
+			reasons[i] = e.textReason(i, *text)
 		} else {
 			reasons[i] = e.typedReason(i)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"codeberg.org/dataverket/messaging/envelope"
 )
@@ -38,75 +39,83 @@ func (o *Outbox) Enqueue(ctx context.Context, tx pgx.Tx, drafts ...envelope.Draf
 	if len(drafts) == 0 {
 		return nil
 	}
-	rows, err := o.prepare(ctx, drafts)
-	if err != nil {
+	var one [1]entry // the usual case needs no memory of its own
+	entries := one[:]
+	if len(drafts) > 1 {
+		entries = make([]entry, len(drafts))
+	}
+	if err := o.seal(ctx, drafts, entries); err != nil {
 		return err
 	}
-	if err := o.store(ctx, tx, rows); err != nil {
-		return fmt.Errorf("outbox: enqueue %d message(s), the first %s: %w", len(drafts), rows.ids[0], explain(err))
+	if err := o.store(ctx, tx, entries); err != nil {
+		return fmt.Errorf("outbox: enqueue %d message(s), the first %s: %w", len(entries), entries[0].ID, explain(err))
 	}
 	return nil
 }
 
-// store inserts the rows in one round trip.
-func (o *Outbox) store(ctx context.Context, tx pgx.Tx, c columns) error {
-	if len(c.ids) == 1 { // the usual case, and the cheaper statement
-		_, err := tx.Exec(ctx, o.insertOne, c.streams[0], c.ids[0], c.subjects[0], c.keys[0], c.headers[0], c.envelopes[0])
-		return err
-	}
-	_, err := tx.Exec(ctx, o.insertMany, c.streams, c.ids, c.subjects, c.keys, c.headers, c.envelopes)
-	return err
+// entry is what Enqueue stores of one message.
+type entry struct {
+	envelope.Sealed
+	stream string
 }
 
-// columns are the rows of one insert, column by column as unnest takes them.
-type columns struct {
-	streams, ids, subjects, keys, headers []string
-	envelopes                             [][]byte
-}
-
-func (o *Outbox) prepare(ctx context.Context, drafts []envelope.Draft) (columns, error) {
-	var c columns
+// seal makes an entry of each draft, or reports the faults of all.
+func (o *Outbox) seal(ctx context.Context, drafts []envelope.Draft, entries []entry) error {
 	var faults []error
-	for i, d := range drafts {
-		if err := o.appendRow(ctx, &c, d); err != nil {
+	for i := range drafts {
+		if err := o.sealOne(ctx, drafts[i], &entries[i]); err != nil {
 			faults = append(faults, fmt.Errorf("outbox: message %d of %d: %w", i+1, len(drafts), err))
 		}
 	}
-	return c, errors.Join(faults...)
+	return errors.Join(faults...)
 }
 
-func (o *Outbox) appendRow(ctx context.Context, c *columns, d envelope.Draft) error {
-	m, err := envelope.New(ctx, o.set.Service, d)
+func (o *Outbox) sealOne(ctx context.Context, d envelope.Draft, e *entry) (err error) {
+	if e.Sealed, err = envelope.Seal(ctx, o.set.Service, d); err != nil {
+		return err
+	}
+	stream, err := o.set.StreamFor(e.Subject)
 	if err != nil {
 		return err
 	}
-	stream, err := o.set.StreamFor(m.Subject)
-	if err != nil {
-		return err
-	}
-	data, err := m.Envelope.Encode()
-	if err != nil {
-		return err
-	}
-	if len(data) > o.cfg.MaxSize {
+	e.stream = stream.Name
+	if size := len(e.Envelope); size > o.cfg.MaxSize {
 		return fmt.Errorf("%w: envelope %s of %s has %d bytes, at most %d; put large data elsewhere and send an envelope.Artifact",
-			envelope.ErrTooLarge, m.Envelope.ID, m.Subject, len(data), o.cfg.MaxSize)
+			envelope.ErrTooLarge, e.ID, e.Subject, size, o.cfg.MaxSize)
 	}
-	c.streams = append(c.streams, stream.Name)
-	c.ids = append(c.ids, m.Envelope.ID)
-	c.subjects = append(c.subjects, m.Subject.String())
-	c.keys = append(c.keys, m.OrderingKey)
-	c.headers = append(c.headers, envelope.MarshalHeader(o.header(m)))
-	c.envelopes = append(c.envelopes, data)
-	return nil
+	if o.cfg.LegacyCorrelationHeader {
+		e.Header, err = withLegacyCorrelation(e.Header)
+	}
+	return err
 }
 
-func (o *Outbox) header(m envelope.Message) envelope.Header {
-	h := m.Header()
-	if o.cfg.LegacyCorrelationHeader {
-		h["correlation-id"] = []string{m.Envelope.CorrelationID}
+// withLegacyCorrelation adds the older name of the correlation header.
+func withLegacyCorrelation(text string) (string, error) {
+	h, err := envelope.UnmarshalHeader(text)
+	if err != nil {
+		return "", err
 	}
-	return h
+	h[envelope.HeaderLegacyCorrelationID] = h[envelope.HeaderCorrelationID]
+	return envelope.MarshalHeader(h), nil
+}
+
+// store inserts the entries in one round trip.
+func (o *Outbox) store(ctx context.Context, tx pgx.Tx, entries []entry) error {
+	if len(entries) == 1 { // the usual case, and the cheaper statement
+		e := &entries[0]
+		_, err := tx.Exec(ctx, o.insertOne, e.stream, pgtype.UUID{Bytes: e.UUID, Valid: true}, e.Subject.String(), e.OrderingKey, e.Header, e.Envelope)
+		return err
+	}
+	n := len(entries)
+	streams, ids, subjects := make([]string, n), make([]pgtype.UUID, n), make([]string, n)
+	keys, headers, envelopes := make([]string, n), make([]string, n), make([][]byte, n)
+	for i := range entries {
+		e := &entries[i]
+		streams[i], ids[i], subjects[i] = e.stream, pgtype.UUID{Bytes: e.UUID, Valid: true}, e.Subject.String()
+		keys[i], headers[i], envelopes[i] = e.OrderingKey, e.Header, e.Envelope
+	}
+	_, err := tx.Exec(ctx, o.insertMany, streams, ids, subjects, keys, headers, envelopes)
+	return err
 }
 
 // The statements of Enqueue, for one message and for many.
@@ -117,34 +126,41 @@ func (o *Outbox) header(m envelope.Message) envelope.Header {
 const (
 	insertOneSQL = `
 insert into {{schema}}.outbox_events (xid, stream, id, subject, ordering_key, headers, envelope)
-values (pg_current_xact_id(), $1, $2::text::uuid, $3, $4, $5, $6)` + returningSQL
+values ({{xid}}, $1, $2, $3, $4, $5, $6)`
 
+	// The sub-select runs once for all rows.
 	insertManySQL = `
 insert into {{schema}}.outbox_events (xid, stream, id, subject, ordering_key, headers, envelope)
-select pg_current_xact_id(), t.stream, t.id::uuid, t.subject, t.key, t.headers, t.envelope
-from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[])
+select (select {{xid}}), t.stream, t.id, t.subject, t.key, t.headers, t.envelope
+from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[])
      with ordinality as t (stream, id, subject, key, headers, envelope, n)
-order by t.n` + returningSQL
+order by t.n`
 
-	// set_config stands in RETURNING, because PostgreSQL does not run a CTE that
-	// nothing refers to.
-	returningSQL = `
-returning case when current_setting('synchronous_commit') = 'off'
-          then set_config('synchronous_commit', 'on', true) end`
+	// The transaction id, and what else is to happen in the transaction. It stands
+	// among the values, where it costs nothing but itself: RETURNING would make the
+	// server collect and send a row, and PostgreSQL does not run a CTE that nothing
+	// refers to. CASE, and not AND, decides what is run: AND fixes no order, and
+	// goes on after null. The functions never return null, so the nulls here, which
+	// the column would refuse, stay away.
+	xidSQL = `case
+  when case when current_setting('synchronous_commit') = 'off'
+            then set_config('synchronous_commit', 'on', true) is null end then null{{wake}}
+  else pg_current_xact_id() end`
 
 	// A relay that sleeps is notified, once per transaction; one that is dead is
 	// not, see wake.go.
-	wakeSQL = `,
-          case when (select s.asleep and l.expires_at > clock_timestamp()
-                       from {{schema}}.outbox_sleep s, {{schema}}.outbox_lease l)
-          then pg_notify('` + channel + `', '')::text end`
+	wakeSQL = `
+  when case when to_timestamp(pg_sequence_last_value('{{schema}}.outbox_asleep_until')) > clock_timestamp()
+            then pg_notify('` + channel + `', '') is null end then null`
 )
 
 // insertSQL completes a statement for a schema.
 func insertSQL(sql, schema string, wake bool) string {
-	if wake {
-		sql += wakeSQL
+	sql = strings.ReplaceAll(sql, "{{xid}}", xidSQL)
+	if !wake {
+		sql = strings.ReplaceAll(sql, "{{wake}}", "")
 	}
+	sql = strings.ReplaceAll(sql, "{{wake}}", wakeSQL)
 	return strings.ReplaceAll(sql, "{{schema}}", schema)
 }
 

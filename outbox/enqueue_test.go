@@ -2,6 +2,7 @@ package outbox_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -134,6 +135,50 @@ func TestEnqueueRaisesSynchronousCommit(t *testing.T) {
 				return nil
 			})
 			require.NoError(t, err)
+		})
+	}
+}
+
+// Poolers take away prepared statements, so a pool may be set to any mode.
+func TestEnqueueWorksInEveryQueryMode(t *testing.T) {
+	t.Parallel()
+	pool, out := dvtest.Postgres(t), newOutbox(t)
+	for _, mode := range []pgx.QueryExecMode{
+		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec,
+		pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+	} {
+		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
+			cfg := pool.Config().ConnConfig.Copy()
+			cfg.DefaultQueryExecMode = mode
+			conn, err := pgx.ConnectConfig(t.Context(), cfg)
+			require.NoError(t, err)
+			defer conn.Close(t.Context())
+			key := "key-" + mode.String()
+			one, two, three := serverCounted.New(key, counted{N: 1}), serverCounted.New(key, counted{N: 2}), provision.New(key, counted{N: 3})
+			err = pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
+				return errors.Join(out.Enqueue(origin(t.Context()), tx, one), out.Enqueue(origin(t.Context()), tx, two, three))
+			})
+			require.NoError(t, err)
+			rows, err := pool.Query(t.Context(), "select stream, id::text, headers, envelope from messaging.outbox_events where ordering_key = $1 order by seq", key)
+			require.NoError(t, err)
+			var stream, id, headers string
+			var data []byte
+			n := 0
+			_, err = pgx.ForEachRow(rows, []any{&stream, &id, &headers, &data}, func() error {
+				e, err := envelope.Decode(data)
+				require.NoError(t, err)
+				h, err := envelope.UnmarshalHeader(headers)
+				require.NoError(t, err)
+				require.NoError(t, e.CheckHeader(h))
+				require.Equal(t, e.ID, id)
+				n++
+				require.JSONEq(t, fmt.Sprintf(`{"key":"","n":%d}`, n), string(e.Data))
+				require.Equal(t, n == 3, stream == "DV_NETT_CMD")
+				return nil
+			})
+			require.NoError(t, err)
+			require.Equal(t, 3, n)
 		})
 	}
 }

@@ -114,7 +114,7 @@ type dispatcher struct {
 
 	woken   chan struct{} // by a notification
 	knocked bool          // one came: there are new rows
-	asleep  bool          // what the mark says, as far as we wrote it
+	asleep  time.Time     // when we last wrote that we sleep; zero while awake
 	news    time.Time     // when a poll last found something
 }
 

@@ -111,7 +111,8 @@ update {{schema}}.outbox_lease set expires_at = clock_timestamp() + $3::interval
  where holder = $1 and term = $2`),
 		release: in(`
 update {{schema}}.outbox_lease set expires_at = clock_timestamp()
- where holder = $1 and term = $2`),
+ where holder = $1 and term = $2
+returning setval('{{schema}}.outbox_asleep_until', 0)`), // nobody is there to be woken
 	}
 }
 
@@ -203,11 +204,14 @@ left join lateral (
 ) e on true
 where s.stream = any($1)`),
 
-		// Returning the setting is what makes this statement's commit lazy: a
-		// hint is not worth a flush.
+		// For how long from now the relay sleeps, 0 for awake. Only the holder of the
+		// term says so: writers that notify in vain are slow. The setting makes this
+		// statement's commit lazy: a hint is not worth a flush.
 		mark: in(`
-update {{schema}}.outbox_sleep set asleep = $1 where asleep <> $1
-returning set_config('synchronous_commit', 'off', true)`),
+select set_config('synchronous_commit', 'off', true),
+       setval('{{schema}}.outbox_asleep_until',
+              case when $3 > interval '0' then extract(epoch from clock_timestamp() + $3)::bigint else 0 end)
+  from {{schema}}.outbox_lease where holder = $1 and term = $2`),
 
 		// A page of the walk from base to target. Rows of transactions that
 		// began after the base have seq > floor, rows of the target have

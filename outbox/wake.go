@@ -16,6 +16,11 @@ const (
 	alertPoll = 5 * time.Millisecond  // between polls while messages come
 	alertFor  = 50 * time.Millisecond // how long after the last one
 	busyPoll  = 20 * time.Millisecond // for other streams, while some are being published
+
+	// How long the mark holds beyond the next poll; written again at half of it.
+	// So long do writers notify a relay that was killed in its sleep and that
+	// nobody replaces.
+	markFor = 30 * time.Second
 )
 
 // channel is what LISTEN and NOTIFY use; the payload is empty.
@@ -24,9 +29,9 @@ const channel = "dv_outbox"
 // rest returns how long to wait for news. Before it sleeps, the relay writes
 // the mark that writers look at, and looks once more.
 //
-// The mark is a hint. Who looked at it before it was written and commits after
-// the second look, or reads an old snapshot, does not notify; the slow poll,
-// PollInterval, bounds what that costs.
+// The mark is a hint. Who looked at it before it was written, and commits after
+// the second look, does not notify; the slow poll, PollInterval, bounds what that
+// costs. Why it is a sequence: docs/decisions/0010.
 func (d *dispatcher) rest(ctx context.Context) (time.Duration, error) {
 	switch {
 	case d.out.cfg.PollOnly:
@@ -35,8 +40,10 @@ func (d *dispatcher) rest(ctx context.Context) (time.Duration, error) {
 		return min(busyPoll, d.cfg.PollInterval), nil
 	case time.Since(d.news) < alertFor:
 		return min(alertPoll, d.cfg.PollInterval), nil
-	case !d.asleep:
+	case d.asleep.IsZero():
 		return 0, d.mark(ctx, true)
+	case time.Since(d.asleep) > markFor/2:
+		return d.cfg.PollInterval, d.mark(ctx, true)
 	}
 	return d.cfg.PollInterval, nil
 }
@@ -44,18 +51,23 @@ func (d *dispatcher) rest(ctx context.Context) (time.Duration, error) {
 // rouse notes that there are news, and lets writers commit unhindered.
 func (d *dispatcher) rouse(ctx context.Context) error {
 	d.news = time.Now()
-	if !d.asleep {
+	if d.asleep.IsZero() {
 		return nil
 	}
 	return d.mark(ctx, false)
 }
 
-// mark writes the mark, only on change and without waiting for the disk.
+// mark writes the mark, without waiting for the disk.
 func (d *dispatcher) mark(ctx context.Context, asleep bool) error {
-	if _, err := d.pool.Exec(ctx, d.sql.mark, asleep); err != nil {
+	var since time.Time
+	var hold time.Duration
+	if asleep {
+		since, hold = time.Now(), d.cfg.PollInterval+markFor
+	}
+	if _, err := d.pool.Exec(ctx, d.sql.mark, d.lease.holder, d.lease.term, hold); err != nil {
 		return fmt.Errorf("write the relay's asleep mark: %w", explain(err))
 	}
-	d.asleep = asleep
+	d.asleep = since
 	return nil
 }
 

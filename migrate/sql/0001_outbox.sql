@@ -79,17 +79,15 @@ create table {{schema}}.outbox_lease (
 	constraint outbox_lease_singleton check (singleton)
 );
 
--- Whether the relay sleeps. Writers read it, and notify a sleeping relay only:
--- a NOTIFY in every transaction would make all commits queue up. A row of its
--- own, written only when it changes.
-create table {{schema}}.outbox_sleep (
-	-- Always true: the primary key that allows a single row.
-	singleton boolean not null default true,
-	asleep boolean not null,
-	constraint outbox_sleep_pkey primary key (singleton),
-	constraint outbox_sleep_singleton check (singleton)
-);
-insert into {{schema}}.outbox_sleep (asleep) values (false);
+-- Until when the relay sleeps, in seconds since 1970; 0 while it is awake. Writers
+-- read it, and notify a sleeping relay only: a NOTIFY in every transaction would
+-- make all commits queue up. A relay that dies in its sleep is forgotten when the
+-- time is over.
+--
+-- A sequence, because it is a number that is changed in place: it has no row
+-- versions, which would pile up under every writer's eyes as long as anyone holds
+-- an old snapshot, and reading it needs no scan.
+create sequence {{schema}}.outbox_asleep_until minvalue 0 start 0;
 
 -- The term that has been leading since the database last came up from a crash.
 -- Unlogged on purpose: PostgreSQL empties it when it recovers, and on a standby.
