@@ -244,7 +244,7 @@ func (b bundle) enqueueCounted(t *testing.T, counter map[string]int, n int) {
 	}
 }
 
-func storedMessages(t *testing.T, js jetstream.JetStream) uint64 {
+func storedMessages(t testing.TB, js jetstream.JetStream) uint64 {
 	t.Helper()
 	s, err := js.Stream(t.Context(), "DV_MASKIN_EVT")
 	require.NoError(t, err)

@@ -87,7 +87,7 @@ func (b bundle) status(t testing.TB) outbox.StreamStatus {
 }
 
 // requireDrained waits until the cursor has passed every row.
-func (b bundle) requireDrained(t *testing.T) {
+func (b bundle) requireDrained(t testing.TB) {
 	t.Helper()
 	require.Eventually(t, func() bool { return b.status(t).Unpublished == 0 }, 30*time.Second, 2*time.Millisecond)
 }

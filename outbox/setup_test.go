@@ -142,7 +142,7 @@ func published(t testing.TB, js jetstream.JetStream, stream string) []counted {
 		read, err := readStream(t.Context(), js, stream)
 		require.NoError(c, err)
 		all = read
-	}, 30*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 	return all
 }
 
@@ -234,14 +234,15 @@ func (b bundle) commitRuns(ctx context.Context, counter map[string]int, firstKey
 	})
 }
 
-// requireExact waits until the stream holds every event, and checks that it
-// holds each once and in the order of its key.
+// requireExact checks that the stream holds each event once and in the order of
+// its key, once the cursor has passed all of them.
 func (b bundle) requireExact(t testing.TB, counter map[string]int) {
 	t.Helper()
-	var want uint64
+	b.requireDrained(t)
+	var want int
 	for _, n := range counter {
-		want += uint64(n)
+		want += n
 	}
-	b.requireStored(t, events, want)
+	t.Logf("%d messages stored, %d committed", storedMessages(t, b.js), want)
 	requireCounted(t, published(t, b.js, events), counter)
 }

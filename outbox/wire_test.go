@@ -29,6 +29,7 @@ type wire struct {
 	requests gate         // from client to server
 	answers  gate         // from server to client
 	sent     atomic.Int64 // requests of interest that clients sent, held back or not
+	trap     atomic.Bool  // closes the gate of requests before the next of interest
 	answered atomic.Int64 // acknowledgements of JetStream that went through
 	accepted atomic.Int64 // connections
 
@@ -104,15 +105,18 @@ func newWire(t *testing.T, natsURL string) *wire {
 	})
 }
 
+// movesBase is what the statement holds that moves a cursor past a delta.
+const movesBase = "set base = $4::pg_snapshot"
+
 // newDatabaseWire is a network to a pool's database. Its requests of interest
-// are those that write a cursor.
+// are those that move a cursor past a delta.
 func newDatabaseWire(t *testing.T, pool *pgxpool.Pool) *wire {
 	t.Helper()
 	c := pool.Config().ConnConfig
 	network, address := pgconn.NetworkAddress(c.Host, c.Port)
 	return lay(t, &wire{
 		dial:     func() (net.Conn, error) { return net.Dial(network, address) },
-		interest: []byte(`update "messaging".outbox_state`), read: readSome,
+		interest: []byte(movesBase), read: readSome,
 	})
 }
 
@@ -238,7 +242,11 @@ func (w *wire) readRequests(l *link, under chan<- []byte) {
 			return
 		}
 		seen := append(before, buffer[:n]...)
-		w.sent.Add(int64(bytes.Count(seen, w.interest)))
+		matches := bytes.Count(seen, w.interest)
+		if matches > 0 && w.trap.CompareAndSwap(true, false) {
+			w.requests.close()
+		}
+		w.sent.Add(int64(matches))
 		before = bytes.Clone(seen[max(0, len(seen)-len(w.interest)+1):])
 		select {
 		case under <- buffer[:n]:
