@@ -68,7 +68,8 @@
 // # Errors
 //
 // Enqueue validates before it touches the transaction. Relay.Run returns only
-// what waiting cannot heal; Relay.Ready tells what it waits for. Of two operators
-// who decide about the same thing one does, and the other is told who did:
-// ParkedError, RewindPendingError, ErrNotParked, ErrHeadChanged.
+// what waiting cannot heal; Relay.Ready tells what it waits for, Relay.Alarm what
+// else an operator should hear of. Of two operators who decide about the same
+// thing one does, and the other is told who did: ParkedError, RewindPendingError,
+// ErrNotParked, ErrHeadChanged.
 package outbox

@@ -1,6 +1,8 @@
 package outbox
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -38,6 +40,7 @@ func Statements(schema string) map[string]Statement {
 		"adopt":      {s.adopt, true},
 		"check":      {s.check, true},
 		"status":     {strings.ReplaceAll(statusSQL, "{{schema}}", schema), true},
+		"observe":    {s.observe, false},
 		"rest":       {strings.ReplaceAll(restSQL, "{{schema}}", schema), true},
 		"commitBase": {s.commitBase, false},
 		"beginWalk":  {s.beginWalk, false},
@@ -57,5 +60,27 @@ func (r *Relay) Retain(horizon, every time.Duration, rows int) {
 	r.pace = pace{horizon: horizon, every: every, resweep: every, rows: rows}
 }
 
+// ObserveEvery sets how often the database is asked what waits.
+func (r *Relay) ObserveEvery(d time.Duration) { r.observer.every = d }
+
 // OnRetained calls f after retention has looked at all streams.
 func (r *Relay) OnRetained(f func()) { r.hooks.retained = f }
+
+// Lateness is a lateness that tests feed.
+type Lateness struct{ l lateness }
+
+// NewLateness returns one with a bound.
+func NewLateness(bound time.Duration) *Lateness { return &Lateness{lateness{bound: bound}} }
+
+// Note takes the age of the oldest event of each stream.
+func (l *Lateness) Note(ages map[string]time.Duration) (late []string, soon bool) {
+	var seen observation
+	for _, stream := range slices.Sorted(maps.Keys(ages)) {
+		seen.streams = append(seen.streams, observed{stream: stream, age: ages[stream]})
+	}
+	all, soon := l.l.note(&seen)
+	for _, s := range all {
+		late = append(late, s.stream)
+	}
+	return late, soon
+}

@@ -82,16 +82,30 @@ func (h *health) forgetStreams() {
 // lease decides. Safe for concurrent use.
 func (r *Relay) Leading() bool { return r.leading.Load() }
 
-// Ready returns nil while Run runs and committed messages can flow, else all that
-// holds them back, a line each: the database, the broker, every stream that
-// refuses. A standby is ready. Safe for concurrent use (requirement M2).
-func (r *Relay) Ready() error { return r.health.err() }
+// Ready returns nil while this instance can do its part, else all that keeps it
+// from that, a line each: Run does not run; the database; the broker; of a leader
+// every stream that refuses, and every stream whose events are late while its
+// cursor stands still (*LagError). A standby is ready, and so is a leader that
+// drains a backlog. Safe for concurrent use (requirement M2).
+//
+// It fits a readiness probe: it fails in the instance that something is wrong
+// with. What is wrong with the whole, whoever is asked, is told by Alarm.
+func (r *Relay) Ready() error {
+	err := r.health.err()
+	if r.Leading() {
+		err = errors.Join(append([]error{err}, r.lag.stalled()...)...)
+	}
+	return err
+}
 
-// Alarm returns what an operator should hear of although messages can flow, a
-// line each, or nil: published rows that are too old and cannot be deleted, as
-// when RelayConfig.Archive fails. Each of these is also logged once when it begins
-// and once when it is over. An alarm is no reason to send a service no more
-// requests, which is why Ready does not tell it. Safe for concurrent use.
+// Alarm returns what an operator should hear of, a line each, or nil: events that
+// wait longer than RelayConfig.MaxAge (*LagError), which every instance tells,
+// leader or standby; and published rows that are too old and cannot be deleted, as
+// when RelayConfig.Archive fails. Each is also logged once when it begins and once
+// when it is over. Safe for concurrent use (requirement M3).
+//
+// It is no readiness: all instances tell a lag at once, and taking all of them
+// out of service would make an outage of what is only late.
 func (r *Relay) Alarm() error { return r.alarms.err() }
 
 // err returns all that is in trouble, in the order of the parts' names.

@@ -80,6 +80,7 @@ func planCases() map[string]planCase {
 	}
 	for name, base := range map[string]string{"idle": "now", "few": "end", "backlog": "start", "half": "middle", "late": "late"} {
 		cursor := planCursor{base: base}
+		cases["observe, "+name] = planCase{"observe", cursor, "", 1 + planLate, true, 3 + planLate}
 		cases["glance, "+name] = planCase{"glance", cursor, "($streams)", 1 + planLate, true, 3 + planLate}
 		cases["poll, "+name] = planCase{"poll", cursor, "($streams, 50)", planLimit + planLate, true, 3 + planLate}
 		cases["status, "+name] = planCase{"status", cursor, "(50)", planLimit + planLate + 1, true, 4 + planLate}
@@ -239,7 +240,7 @@ end $$`, b.table.rows, planChunk, b.table.streams, planLate))
 // is planned each time, as the relay sends it; a move touches one row.
 func (b *plans) modes(c planCase) []planMode {
 	custom := planMode{"custom plan", b.fresh, "set local plan_cache_mode = force_custom_plan"}
-	if c.statement == "glance" {
+	if c.statement == "glance" || c.statement == "observe" {
 		return []planMode{custom}
 	}
 	generic := "set local plan_cache_mode = force_generic_plan"

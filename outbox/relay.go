@@ -89,6 +89,14 @@ type RelayConfig struct {
 	// hook's to keep. Default nil: rows are deleted without it.
 	Archive func(ctx context.Context, events []ArchivedEvent) error
 
+	// MaxAge is the alarm for events that wait: while the oldest unpublished event
+	// of a stream is older, at two looks in a row, every instance, leader or
+	// standby, logs it once and returns a *LagError from Alarm. A leader whose
+	// cursor has not moved for as long is not Ready either. Looked at every 10 s,
+	// and a second later when it seems exceeded. 1 s to 24 h, or negative: no
+	// alarm. Default 1 min.
+	MaxAge time.Duration
+
 	// FailFast makes Run return an error if the database or the broker cannot
 	// be reached at its start, instead of waiting for it. Default false: wait.
 	FailFast bool
@@ -119,6 +127,8 @@ type Relay struct {
 	anchorEvery time.Duration // between copies of a cursor
 	moveEvery   time.Duration // between moves of a cursor in a walk
 	pace        pace          // of retention
+	observer    observer
+	lag         lag
 }
 
 // hooks are crash points for tests; nil does nothing.
@@ -154,7 +164,9 @@ func NewRelay(out *Outbox, pool *pgxpool.Pool, js jetstream.JetStream, cfg Relay
 			down: map[string]trouble{partRun: {errNotRunning, time.Now()}}},
 		alarms:      &health{log: log, began: "relay alarm", over: "relay alarm is over", down: map[string]trouble{}},
 		anchorEvery: time.Second, moveEvery: moveEvery,
-		pace: paceOf(cfg.Retention),
+		pace:     paceOf(cfg.Retention),
+		observer: newObserver(pool, out.schema),
+		lag:      lag{lateness: lateness{bound: cfg.MaxAge}},
 	}, nil
 }
 
@@ -176,6 +188,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	defer func() {
 		r.health.bad(partRun, cmp.Or(err, errNotRunning))
 	}()
+	defer r.observe(ctx)()
 	retry := backoff.Policy{Max: 5 * time.Second}
 	for failures := 0; ctx.Err() == nil; {
 		began := time.Now()

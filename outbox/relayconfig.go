@@ -25,6 +25,7 @@ func (c RelayConfig) withDefaults(pollOnly bool) RelayConfig {
 	setDefault(&c.DrainTimeout, 5*time.Second)
 	setDefault(&c.ProbeInterval, 30*time.Second)
 	setDefault(&c.Retention, 24*time.Hour)
+	setDefault(&c.MaxAge, time.Minute)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -73,6 +74,9 @@ func (c RelayConfig) faults() []error {
 	}
 	if c.Retention >= 0 && (c.Retention < time.Minute || c.Retention > 90*24*time.Hour) {
 		faults = append(faults, fmt.Errorf("outbox: RelayConfig.Retention: %v is out of range; use 1m to 2160h (90 days), or a negative one to keep rows for ever", c.Retention))
+	}
+	if c.MaxAge >= 0 && (c.MaxAge < time.Second || c.MaxAge > 24*time.Hour) {
+		faults = append(faults, fmt.Errorf("outbox: RelayConfig.MaxAge: %v is out of range; use 1s to 24h, or a negative one for no alarm", c.MaxAge))
 	}
 	if len(c.Holder) > 200 {
 		faults = append(faults, fmt.Errorf("outbox: RelayConfig.Holder: %d bytes are too many; use at most 200", len(c.Holder)))

@@ -12,6 +12,7 @@ type statements struct {
 	recallSQL
 	parkSQL
 	retainSQL
+	observeSQL
 }
 
 type (
@@ -32,7 +33,7 @@ type (
 
 func newStatements(schema string) statements {
 	in := func(sql string) string { return strings.ReplaceAll(sql, "{{schema}}", schema) }
-	return statements{newLeaseSQL(in), newTermSQL(in), newReadSQL(in), newMoveSQL(in), newHealSQL(in), newRecallSQL(in), newParkSQL(in), newRetainSQL(in)}
+	return statements{newLeaseSQL(in), newTermSQL(in), newReadSQL(in), newMoveSQL(in), newHealSQL(in), newRecallSQL(in), newParkSQL(in), newRetainSQL(in), newObserveSQL(in)}
 }
 
 // Fragments that several statements share.
@@ -91,6 +92,12 @@ const (
 	// "between x and x" reads a range; with "=" the planner is free to join.
 	newer = ofStream + ` and e.xid >= pg_snapshot_xmax(s.base)`
 	late  = ofStream + ` and e.xid between x and x`
+
+	// waiting tells that there is a row that the base does not see, or a walk.
+	waiting = `coalesce(s.target is not null
+       or (select true from {{schema}}.outbox_events e where ` + newer + ` order by e.xid, e.seq limit 1)
+       or (select true from pg_snapshot_xip(s.base) as x cross join lateral (
+             select from {{schema}}.outbox_events e where ` + late + ` order by e.xid, e.seq limit 1) late limit 1), false)`
 
 	// requested tells that an operator asks for something.
 	requested = `(exists (select from {{schema}}.outbox_parked p where p.stream = s.stream and p.released_at is not null)
@@ -171,11 +178,7 @@ func newReadSQL(in func(string) string) readSQL {
 		glance: in(`
 select s.stream
 from {{schema}}.outbox_state s
-where s.stream = any($1)
-  and (s.target is not null or ` + requested + `
-       or (select true from {{schema}}.outbox_events e where ` + newer + ` order by e.xid, e.seq limit 1)
-       or (select true from pg_snapshot_xip(s.base) as x cross join lateral (
-             select from {{schema}}.outbox_events e where ` + late + ` order by e.xid, e.seq limit 1) late limit 1))`),
+where s.stream = any($1) and (` + requested + ` or ` + waiting + `)`),
 
 		// The base is read inside the statement that reads the rows, and the
 		// snapshot it returns is the one the rows were read with. Each branch

@@ -129,10 +129,11 @@ func readStreams(ctx context.Context, tx pgx.Tx, schema string, s *Status) error
 	if err != nil {
 		return err
 	}
-	s.Streams, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (StreamStatus, error) {
-		var t StreamStatus
-		err := r.Scan(&t.Stream, &t.Unpublished, &t.Capped, &t.OldestAge, &t.AckedSequence, &t.Walking, &t.Moved, &t.Rewinds, &t.Recreated, &t.LostTimeline)
-		return t, err
-	})
+	s.Streams, err = pgx.CollectRows(rows, scanStream)
 	return err
+}
+
+func scanStream(r pgx.CollectableRow) (t StreamStatus, err error) {
+	err = r.Scan(&t.Stream, &t.Unpublished, &t.Capped, &t.OldestAge, &t.AckedSequence, &t.Walking, &t.Moved, &t.Rewinds, &t.Recreated, &t.LostTimeline)
+	return t, err
 }
