@@ -33,6 +33,7 @@ import (
 //
 // Errors: *envelope.FieldError for bad fields, envelope.ErrTooLarge,
 // *topology.UndeclaredError for a subject without a declared stream,
+// *BackpressureError for a stream that is late (Config.MaxLag),
 // ErrNotMigrated where the tables are missing, else the error of PostgreSQL,
 // after which tx is aborted as after any failed statement.
 func (o *Outbox) Enqueue(ctx context.Context, tx pgx.Tx, drafts ...envelope.Draft) error {
@@ -45,6 +46,9 @@ func (o *Outbox) Enqueue(ctx context.Context, tx pgx.Tx, drafts ...envelope.Draf
 		entries = make([]entry, len(drafts))
 	}
 	if err := o.seal(ctx, drafts, entries); err != nil {
+		return err
+	}
+	if err := o.brake.admit(entries); err != nil {
 		return err
 	}
 	if err := o.store(ctx, tx, entries); err != nil {

@@ -100,11 +100,13 @@ func (l *lag) stalled() []error {
 func (r *Relay) observe(ctx context.Context) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
+	brake := lateness{bound: r.out.brake.bound}
 	go func() {
 		defer close(done)
 		defer r.lag.forget(r.alarms)
 		r.observer.run(ctx, func(seen *observation) bool {
-			return r.lag.note(seen, r.alarms)
+			soon := r.lag.note(seen, r.alarms)
+			return r.out.brake.note(&brake, seen) || soon
 		})
 	}()
 	return func() {

@@ -3,6 +3,7 @@ package outbox
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"codeberg.org/dataverket/messaging/envelope"
 	"codeberg.org/dataverket/messaging/internal/pgschema"
@@ -28,6 +29,15 @@ type Config struct {
 	// QueryExecModeSimpleProtocol. Default false.
 	PollOnly bool
 
+	// MaxLag holds writers back while the relay is behind: Enqueue returns a
+	// *BackpressureError for a stream whose oldest unpublished event is older than
+	// this, at two looks a second apart. It costs Enqueue no query: the age is
+	// looked at by a running Relay of this Outbox, every 10 s and every second
+	// while a stream is late, or by Watch where a process has no relay. Where
+	// neither runs, or the database does not answer them for 30 s, nobody is held
+	// back. 1 s to 24 h. Default 0: off, an outage becomes lag and never an error.
+	MaxLag time.Duration
+
 	// LegacyCorrelationHeader also writes the header "correlation-id" for
 	// consumers that do not know X-Correlation-Id yet (requirement X1).
 	// Default false.
@@ -42,6 +52,7 @@ type Outbox struct {
 	schema     string // quoted
 	insertOne  string
 	insertMany string
+	brake      *brake
 }
 
 // New returns the outbox of set.Service for the streams declared in set: a
@@ -60,6 +71,9 @@ func New(set topology.Set, cfg Config) (*Outbox, error) {
 	if cfg.MaxSize < 0 || cfg.MaxSize > envelope.MaxSize {
 		faults = append(faults, fmt.Errorf("outbox: Config.MaxSize: %d is out of range; use 1 to %d, or 0 for the default", cfg.MaxSize, envelope.MaxSize))
 	}
+	if cfg.MaxLag != 0 && (cfg.MaxLag < time.Second || cfg.MaxLag > 24*time.Hour) {
+		faults = append(faults, fmt.Errorf("outbox: Config.MaxLag: %v is out of range; use 1s to 24h, or 0 to hold nobody back", cfg.MaxLag))
+	}
 	if cfg.MaxSize == 0 {
 		cfg.MaxSize = envelope.MaxSize
 	}
@@ -77,5 +91,6 @@ func New(set topology.Set, cfg Config) (*Outbox, error) {
 		set: set, cfg: cfg, schema: quoted,
 		insertOne:  insertSQL(insertOneSQL, quoted, !cfg.PollOnly),
 		insertMany: insertSQL(insertManySQL, quoted, !cfg.PollOnly),
+		brake:      &brake{bound: cfg.MaxLag},
 	}, nil
 }
