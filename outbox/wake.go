@@ -31,7 +31,7 @@ const channel = "dv_outbox"
 //
 // The mark is a hint. Who looked at it before it was written, and commits after
 // the second look, does not notify; the slow poll, PollInterval, bounds what that
-// costs. Why it is a sequence: docs/decisions/0010.
+// costs. Why it is a sequence: docs/decisions/0011.
 func (d *dispatcher) rest(ctx context.Context) (time.Duration, error) {
 	switch {
 	case d.out.cfg.PollOnly:
