@@ -182,7 +182,7 @@ func (r *Relay) pageRows() int {
 func (r *Relay) collectPage(rows pgx.Rows, limit int) (page, error) {
 	defer rows.Close()
 	p := page{last: true}
-	b := newPageBuffer(limit, limit*int(r.sizeHint.Load()))
+	b := newPageBuffer(limit)
 	for p.last && rows.Next() {
 		if err := b.add(rows); err != nil {
 			return page{}, err
@@ -191,7 +191,7 @@ func (r *Relay) collectPage(rows pgx.Rows, limit int) (page, error) {
 	}
 	if n := len(b.rows); n > 0 {
 		r.sizeHint.Store(int64(b.size() / n))
-		p.rows, p.through = b.take(), b.rows[n-1].seq
+		p.rows, p.through, p.free = b.take(), b.rows[n-1].seq, b.free
 	}
 	rows.Close()
 	return p, rows.Err()

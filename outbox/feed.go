@@ -4,9 +4,10 @@ import "context"
 
 // page is a part of what is to be published.
 type page struct {
-	rows    []row // in seq order
-	through int64 // where the next page begins
-	last    bool  // nothing follows
+	rows    []row  // in seq order
+	through int64  // where the next page begins
+	last    bool   // nothing follows
+	free    func() // gives the memory of the rows back; nil if there is nothing to give
 }
 
 // readResult is a page, or why there is none.

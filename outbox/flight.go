@@ -54,7 +54,8 @@ type flightPage struct {
 	after      int64 // every answer that came before it joined has a stream sequence up to this
 	behind     int64 // what has not left when it leaves is stored behind this sequence, if at all
 	newest     stored
-	duplicates int // rows that the stream had already
+	duplicates int    // rows that the stream had already
+	free       func() // gives the memory of its envelopes back, or nil
 }
 
 // stored is the newest stored message of some rows.
@@ -81,8 +82,9 @@ func (f *flight) at(number int64) *slot {
 }
 
 // join adds a page. What pass tells to be passed over is done at once.
-func (f *flight) join(rows []row, pass func(*row) bool) {
-	page := &flightPage{rows: len(rows), left: len(rows), last: rows[len(rows)-1].seq, after: f.newest.sequence}
+func (f *flight) join(next page, pass func(*row) bool) {
+	rows := next.rows
+	page := &flightPage{free: next.free, rows: len(rows), left: len(rows), last: rows[len(rows)-1].seq, after: f.newest.sequence}
 	f.pages = append(f.pages, page)
 	f.left += len(rows)
 	for i := range rows {
@@ -113,6 +115,9 @@ func (f *flight) leave() *flightPage {
 	f.pages = f.pages[1:]
 	if page.behind = f.newest.sequence; len(f.pages) > 0 {
 		page.behind = f.pages[0].after
+	}
+	if page.free != nil {
+		page.free()
 	}
 	clear(f.slots[:page.rows])
 	f.slots, f.base = f.slots[page.rows:], f.base+int64(page.rows)

@@ -62,7 +62,7 @@ func (g *flightGame) join() {
 		rows[i] = row{seq: g.seq, key: fmt.Sprint(g.rnd.IntN(6))}
 	}
 	g.left = append(g.left, g.seq)
-	g.f.join(rows, func(r *row) bool {
+	g.f.join(page{rows: rows}, func(r *row) bool {
 		from, held := g.held[r.key]
 		return held && r.seq >= from
 	})
@@ -120,7 +120,7 @@ func (g *flightGame) leave() {
 func TestFlightTakesALateAnswerForTheResend(t *testing.T) {
 	t.Parallel()
 	f := newFlight(0, 0)
-	f.join([]row{{seq: 1, key: "a"}, {seq: 2, key: "a"}}, passNone)
+	f.join(page{rows: []row{{seq: 1, key: "a"}, {seq: 2, key: "a"}}}, passNone)
 	number, _ := f.pop()
 	f.sent(number, time.Now())
 	f.failAll()
@@ -134,7 +134,7 @@ func TestFlightTakesALateAnswerForTheResend(t *testing.T) {
 func TestFlightCountsTheAgeOfTheLatestAttempt(t *testing.T) {
 	t.Parallel()
 	f := newFlight(0, 0)
-	f.join([]row{{seq: 1, key: "a"}}, passNone)
+	f.join(page{rows: []row{{seq: 1, key: "a"}}}, passNone)
 	first := time.Now()
 	number, _ := f.pop()
 	f.sent(number, first)

@@ -1,9 +1,14 @@
 package outbox
 
-import "github.com/jackc/pgx/v5"
+import (
+	"sync"
 
-// pageBuffer collects the rows of a page in two pieces of memory. Four pieces
-// per row would be half of what the relay allocates.
+	"github.com/jackc/pgx/v5"
+)
+
+// pageBuffer collects the rows of a page in two pieces of memory, which are used
+// again for other pages. Four new pieces per row would be most of what the relay
+// allocates.
 type pageBuffer struct {
 	text, data []byte
 	rows       []row
@@ -32,13 +37,25 @@ func (c *column) ScanBytes(src []byte) error {
 	return nil
 }
 
-// newPageBuffer expects a number of rows, and of bytes in all.
-func newPageBuffer(rows, bytes int) *pageBuffer {
-	b := &pageBuffer{rows: make([]row, 0, rows), ends: make([]rowEnds, 0, rows),
-		text: make([]byte, 0, bytes/2), data: make([]byte, 0, bytes*3/4)}
+// pageBuffers are those that nobody uses.
+var pageBuffers = sync.Pool{New: func() any {
+	b := &pageBuffer{}
 	b.subject.to, b.key.to, b.headers.to, b.envelope.to = &b.text, &b.text, &b.text, &b.data
 	b.targets = []any{&b.one.seq, &b.one.id, &b.subject, &b.key, &b.headers, &b.envelope}
 	return b
+}}
+
+// newPageBuffer expects a number of rows.
+func newPageBuffer(rows int) *pageBuffer {
+	b := pageBuffers.Get().(*pageBuffer)
+	b.text, b.data, b.ends, b.rows = b.text[:0], b.data[:0], b.ends[:0], make([]row, 0, rows)
+	return b
+}
+
+// free lets the buffer be used again. The envelopes of its rows are void then.
+func (b *pageBuffer) free() {
+	b.rows = nil
+	pageBuffers.Put(b)
 }
 
 // add takes the row that is to be scanned: rowColumns.

@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	tick       = 50 * time.Millisecond // between looks for late answers
-	pagesAhead = 4                     // pages of one stream that may be under way
+	tick          = 50 * time.Millisecond // between looks for late answers
+	answersAtOnce = 64                    // answers taken before the next rows are sent
+	pagesAhead    = 4                     // pages of one stream that may be under way
 )
 
 // pipeline publishes pages of one stream: many messages in flight, but of one
@@ -99,7 +100,7 @@ func (p *pipeline) publish(stop, ctx context.Context, pages <-chan readResult, a
 			if next.err != nil {
 				return false, next.err
 			}
-			if p.board(f, next.rows); next.last {
+			if p.board(f, next.page); next.last {
 				pages, complete = nil, true
 			}
 		case m, open := <-p.acks:
@@ -124,14 +125,14 @@ func (p *pipeline) publish(stop, ctx context.Context, pages <-chan readResult, a
 }
 
 // board takes a page aboard.
-func (p *pipeline) board(f *flight, rows []row) {
-	if len(rows) == 0 {
+func (p *pipeline) board(f *flight, next page) {
+	if len(next.rows) == 0 {
 		return
 	}
 	if p.guard.overdue() >= 0 {
 		p.guard.suspect = true
 	}
-	f.join(rows, p.except.pass)
+	f.join(next, p.except.pass)
 }
 
 // advance does what can be done now: look whether the stream is as it was left,
@@ -219,9 +220,10 @@ func (p *pipeline) send(ctx context.Context, f *flight) error {
 	return nil
 }
 
-// receive takes an answer, and all others that are there.
+// receive takes an answer and others that are there, but not so many that the
+// broker would run out of work before the next rows are sent.
 func (p *pipeline) receive(ctx context.Context, f *flight, m *nats.Msg) error {
-	for {
+	for range answersAtOnce {
 		if err := p.receiveOne(ctx, f, m); err != nil {
 			return err
 		}
@@ -235,6 +237,7 @@ func (p *pipeline) receive(ctx context.Context, f *flight, m *nats.Msg) error {
 			return nil
 		}
 	}
+	return p.receiveOne(ctx, f, m)
 }
 
 // receiveOne takes one answer. An answer of any attempt proves that the message
