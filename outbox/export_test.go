@@ -1,10 +1,13 @@
 package outbox
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	"go.opentelemetry.io/otel/metric"
 )
 
 // OnPublished calls f after every row of a page is acknowledged and before the
@@ -63,6 +66,22 @@ func (r *Relay) Retain(horizon, every time.Duration, rows int) {
 // ObserveEvery sets how often the database is asked what waits.
 func (r *Relay) ObserveEvery(d time.Duration) { r.observer.every = d }
 
+// Published, Duplicates and Fault count as a leader does.
+func (r *Relay) Published(stream string, n int) { r.metrics.published(stream, n) }
+
+// Duplicates: see Published.
+func (r *Relay) Duplicates(stream string, n int) { r.metrics.duplicates(stream, n) }
+
+// Fault: see Published.
+func (r *Relay) Fault(stream string, why error) { r.metrics.fault(stream, why) }
+
+// The classes of faults.
+var (
+	ErrRefused   = errRefused
+	ErrForTests  = errors.New("something else")
+	ErrNoAnswers = errNoAnswer
+)
+
 // OnRetained calls f after retention has looked at all streams.
 func (r *Relay) OnRetained(f func()) { r.hooks.retained = f }
 
@@ -83,4 +102,10 @@ func (l *Lateness) Note(ages map[string]time.Duration) (late []string, soon bool
 		late = append(late, s.stream)
 	}
 	return late, soon
+}
+
+// Counting returns a relay that can count and nothing else.
+func Counting(provider metric.MeterProvider) *Relay {
+	m, _ := newMetrics(provider)
+	return &Relay{metrics: m}
 }

@@ -104,7 +104,9 @@ func (r *Relay) observe(ctx context.Context) (end func()) {
 	go func() {
 		defer close(done)
 		defer r.lag.forget(r.alarms)
+		defer r.gauges()()
 		r.observer.run(ctx, func(seen *observation) bool {
+			r.seen.Store(seen)
 			soon := r.lag.note(seen, r.alarms)
 			return r.out.brake.note(&brake, seen) || soon
 		})

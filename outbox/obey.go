@@ -73,6 +73,7 @@ func (d *dispatcher) goBack(ctx context.Context, l *lane, back *anchor, healing 
 	if err != nil {
 		return to, err
 	}
+	d.metrics.rewound(l.name)
 	if healing {
 		l.recall.begin(behind)
 	} else {

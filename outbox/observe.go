@@ -35,6 +35,9 @@ type observed struct {
 	parked      int64         // keys
 }
 
+// old tells that the next observations did not come.
+func (o *observation) old(every time.Duration) bool { return time.Since(o.at) > 3*every+observeSoon }
+
 // observer asks the database what waits. While nothing does, that is one
 // statement; how much waits and for how long is asked only where something does.
 type observer struct {

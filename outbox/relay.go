@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/metric"
 
 	"codeberg.org/dataverket/messaging/internal/backoff"
 )
@@ -104,6 +105,10 @@ type RelayConfig struct {
 	// Logger receives one line per change of state, never a payload.
 	// Default slog.Default().
 	Logger *slog.Logger
+
+	// MeterProvider receives the metrics, see docs/METRICS.md.
+	// Default otel.GetMeterProvider().
+	MeterProvider metric.MeterProvider
 }
 
 // Relay publishes the committed messages of an Outbox to JetStream. Create it
@@ -128,7 +133,9 @@ type Relay struct {
 	moveEvery   time.Duration // between moves of a cursor in a walk
 	pace        pace          // of retention
 	observer    observer
+	seen        atomic.Pointer[observation] // the latest
 	lag         lag
+	metrics     *metrics
 }
 
 // hooks are crash points for tests; nil does nothing.
@@ -153,6 +160,10 @@ func NewRelay(out *Outbox, pool *pgxpool.Pool, js jetstream.JetStream, cfg Relay
 	if js == nil {
 		faults = append(faults, errors.New("outbox: NewRelay: js is nil; use natsconn.Conn.JetStream"))
 	}
+	measured, err := newMetrics(cfg.MeterProvider)
+	if err != nil {
+		faults = append(faults, fmt.Errorf("outbox: RelayConfig.MeterProvider: %w", err))
+	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
@@ -167,6 +178,7 @@ func NewRelay(out *Outbox, pool *pgxpool.Pool, js jetstream.JetStream, cfg Relay
 		pace:     paceOf(cfg.Retention),
 		observer: newObserver(pool, out.schema),
 		lag:      lag{lateness: lateness{bound: cfg.MaxAge}},
+		metrics:  measured,
 	}, nil
 }
 

@@ -200,6 +200,7 @@ func (k *retention) delete(ctx context.Context, by *limit, w window) (time.Durat
 	}
 	by.older = false
 	if n > 0 {
+		k.metrics.gone(by.stream, n)
 		k.log.Debug("published rows deleted", "stream", by.stream, "rows", n, "up_to", w.last)
 	}
 	return time.Since(began), nil
