@@ -182,7 +182,7 @@ func (r *Relay) pageRows() int {
 func (r *Relay) collectPage(rows pgx.Rows, limit int) (page, error) {
 	defer rows.Close()
 	p := page{last: true}
-	b := newPageBuffer(limit)
+	b := newPageBuffer(&r.buffers, limit)
 	for p.last && rows.Next() {
 		if err := b.add(rows); err != nil {
 			return page{}, err

@@ -10,6 +10,8 @@ import (
 // again for other pages. Four new pieces per row would be most of what the relay
 // allocates.
 type pageBuffer struct {
+	pool *sync.Pool
+
 	text, data []byte
 	rows       []row
 	ends       []rowEnds
@@ -37,17 +39,15 @@ func (c *column) ScanBytes(src []byte) error {
 	return nil
 }
 
-// pageBuffers are those that nobody uses.
-var pageBuffers = sync.Pool{New: func() any {
-	b := &pageBuffer{}
-	b.subject.to, b.key.to, b.headers.to, b.envelope.to = &b.text, &b.text, &b.text, &b.data
-	b.targets = []any{&b.one.seq, &b.one.id, &b.subject, &b.key, &b.headers, &b.envelope}
-	return b
-}}
-
-// newPageBuffer expects a number of rows.
-func newPageBuffer(rows int) *pageBuffer {
-	b := pageBuffers.Get().(*pageBuffer)
+// newPageBuffer expects a number of rows. It takes a buffer from a pool, where
+// free puts it back.
+func newPageBuffer(pool *sync.Pool, rows int) *pageBuffer {
+	b, used := pool.Get().(*pageBuffer)
+	if !used {
+		b = &pageBuffer{pool: pool}
+		b.subject.to, b.key.to, b.headers.to, b.envelope.to = &b.text, &b.text, &b.text, &b.data
+		b.targets = []any{&b.one.seq, &b.one.id, &b.subject, &b.key, &b.headers, &b.envelope}
+	}
 	b.text, b.data, b.ends, b.rows = b.text[:0], b.data[:0], b.ends[:0], make([]row, 0, rows)
 	return b
 }
@@ -55,7 +55,7 @@ func newPageBuffer(rows int) *pageBuffer {
 // free lets the buffer be used again. The envelopes of its rows are void then.
 func (b *pageBuffer) free() {
 	b.rows = nil
-	pageBuffers.Put(b)
+	b.pool.Put(b)
 }
 
 // add takes the row that is to be scanned: rowColumns.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -131,6 +132,7 @@ type Relay struct {
 
 	anchorEvery time.Duration // between copies of a cursor
 	moveEvery   time.Duration // between moves of a cursor in a walk
+	buffers     sync.Pool     // of pages, see pageBuffer
 	pace        pace          // of retention
 	observer    observer
 	seen        atomic.Pointer[observation] // the latest
