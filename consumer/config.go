@@ -21,6 +21,7 @@ const (
 	// would stop the consumer for everybody.
 	MaxRetryAfter = 10 * time.Minute
 
+	defaultMassFailure    = 10
 	defaultRetryInitial   = 500 * time.Millisecond
 	defaultRetryMax       = 30 * time.Second
 	defaultHandlerTimeout = 5 * time.Minute
@@ -45,10 +46,22 @@ type Config struct {
 	Concurrency int
 
 	// MaxAttempts is how often a message is tried before it becomes a dead
-	// letter of class exhausted, 1 to 1000. Counted are the server's deliveries,
-	// an upper bound of handler starts: see the package documentation.
-	// Default 20.
+	// letter of class exhausted, 1 to 1000. With a Store handler starts are
+	// counted; without one the server's deliveries, which are an upper bound of
+	// them: see the package documentation. Default 20.
 	MaxAttempts int
+
+	// Store keeps what must outlive the process: pass the *inbox.Inbox of this
+	// consumer's handlers. With it attempts are handler starts, a message that
+	// kills its process three times is a dead letter of class crash, and an
+	// outage of the database spends no attempt. Default nil: none of these.
+	Store Store
+
+	// MassFailure is how many different messages must fail one after the other,
+	// with no success between, for the consumer to slow down to one message at a
+	// time, at intervals of 1 s to 30 s, until one succeeds. 2 to 10,000; a
+	// negative number turns it off. Default 10.
+	MassFailure int
 
 	// RetryInitial is the delay after a message's first failure; each further
 	// failure doubles it, up to RetryMax, less a random part of up to 20 %.
@@ -82,6 +95,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Consumer.AckWait, topology.DefaultAckWait)
 	setDefault(&c.Concurrency, min(c.Consumer.MaxAckPending, maxConcurrency))
 	setDefault(&c.MaxAttempts, DefaultMaxAttempts)
+	setDefault(&c.MassFailure, defaultMassFailure)
 	setDefault(&c.RetryMax, defaultRetryMax)
 	setDefault(&c.RetryInitial, min(defaultRetryInitial, max(c.RetryMax, time.Millisecond)))
 	setDefault(&c.HandlerTimeout, defaultHandlerTimeout)
@@ -145,6 +159,9 @@ func (c Config) boundFaults() []error {
 			"stay below what the orchestrator waits before it kills the process"},
 	}
 	var faults []error
+	if c.MassFailure == 1 || c.MassFailure > 10_000 {
+		faults = append(faults, fmt.Errorf("consumer: Config.MassFailure: %d is out of range; use 2 to 10000, or a negative number to turn it off", c.MassFailure))
+	}
 	for _, b := range bounds {
 		if b.value >= b.low && b.value <= b.hi {
 			continue

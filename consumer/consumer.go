@@ -42,6 +42,8 @@ type Consumer struct {
 	pulls  [2]*pull // main, replay
 	count  counters
 	hold   hold
+	mass   breaker
+	alone  sync.RWMutex  // held by handlers: shared, or by one that must run alone
 	grace  time.Duration // cancelGrace, shorter in tests
 
 	overdue atomic.Int64 // handlers that ignore the end of their ctx
@@ -78,6 +80,8 @@ func New(js jetstream.JetStream, dead DeadLetterer, cfg Config, routes ...envelo
 		state:  ErrNotRunning,
 	}
 	c.hold.log = cfg.Logger.With("durable", cfg.Consumer.Durable)
+	c.mass = breaker{after: max(cfg.MassFailure, 0), gate: c.gate, log: c.hold.log, failing: map[string]bool{},
+		cut: func() { c.pulls[0].cutShort(errLimited) }}
 	for i, d := range c.durables() {
 		c.pulls[i] = c.newPull(d)
 	}
@@ -97,7 +101,8 @@ func (c *Consumer) durables() [2]durable {
 
 // Ready returns nil while messages are fetched, else why not: Run does not run;
 // the connection is down; a durable is missing, not as declared or not served;
-// dead letters are refused, so that nothing new but replays is fetched; or every
+// dead letters are refused, so that nothing new but replays is fetched; many
+// messages fail and none succeeds, so that one at a time is fetched; or every
 // worker is held by a handler that ignores the end of its ctx. Several reasons
 // come joined, those about one durable as *NotReadyError. It asks no server and
 // never blocks, so a readiness endpoint may call it at any rate (requirement
@@ -109,7 +114,7 @@ func (c *Consumer) Ready() error {
 	if errors.Is(state, ErrNotRunning) {
 		return state
 	}
-	faults := []error{state, c.hold.ready(), c.hanging()}
+	faults := []error{state, c.hold.ready(), c.mass.ready(), c.hanging()}
 	for _, p := range c.pulls {
 		faults = append(faults, p.ready())
 	}

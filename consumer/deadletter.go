@@ -42,6 +42,7 @@ func (c *Consumer) bury(ctx context.Context, j *job, v verdict, beat *heartbeat)
 	}
 	c.count.deadLetters.Add(1)
 	c.logFailure(ctx, j, "consumer: dead letter", v, "class", v.class, "letter", b.letter)
+	c.ended(ctx, j, v)
 	c.sent(j.m.term(fmt.Sprintf("dead letter %s, class %s", b.letter, v.class)))
 }
 
@@ -108,7 +109,7 @@ func (c *Consumer) failure(j *job, v verdict) *envelope.Failure {
 	f := &envelope.Failure{
 		Durable: c.cfg.Consumer.Durable, Stream: j.stream, Sequence: j.seq, StoredAt: j.m.storedAt,
 		Subject: j.subject, Header: j.m.header(), Data: j.m.raw.Data, Envelope: j.envelope,
-		Class: v.class, Err: v.err, Attempts: min(j.m.delivered, c.cfg.MaxAttempts),
+		Class: v.class, Err: v.err, Attempts: c.attempts(j),
 		LastAt: time.Now(), LetterID: j.letter,
 	}
 	if j.m.replay {
@@ -124,6 +125,14 @@ func (c *Consumer) failure(j *job, v verdict) *envelope.Failure {
 		f.FirstAt = j.m.storedAt
 	}
 	return f
+}
+
+// attempts is how often a handler was started for a message, as far as is known.
+func (c *Consumer) attempts(j *job) int {
+	if j.delivery != nil && c.cfg.Store != nil {
+		return min(j.delivery.Attempt, c.cfg.MaxAttempts)
+	}
+	return min(j.m.delivered, c.cfg.MaxAttempts)
 }
 
 // hold is why the consumer asks for nothing new: messages that cannot be buried,

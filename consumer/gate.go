@@ -18,6 +18,7 @@ type gate struct {
 
 	mu     sync.Mutex
 	taken  int
+	most   int // of the main pull's messages at once; size, unless a breaker is open
 	paused int // reasons to ask for nothing but replays
 	closed bool
 }
@@ -38,6 +39,7 @@ type lane struct {
 func newGate(size int) *gate {
 	return &gate{
 		size:    size,
+		most:    size,
 		slots:   make(chan struct{}, size),
 		closing: make(chan struct{}),
 		idle:    make(chan struct{}),
@@ -66,8 +68,20 @@ func (g *gate) free(l *lane) int {
 	case g.paused > 0:
 		return 0
 	}
-	return max(g.size-g.taken-l.asked, 0)
+	return max(g.most-g.taken-l.asked, 0)
 }
+
+// limit bounds how many messages the main pull may have at once, what it asked
+// for before aside.
+func (g *gate) limit(most int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.most = most
+	g.wake()
+}
+
+// unlimit ends a limit.
+func (g *gate) unlimit() { g.limit(g.size) }
 
 // forgo takes back what was asked for and will not come.
 func (g *gate) forgo(l *lane, n int) {

@@ -1,9 +1,19 @@
 package consumer_test
 
 import (
+	"fmt"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The test binary is also the process that a message kills.
+func TestMain(m *testing.M) {
+	if os.Getenv(crashEnv) != "" {
+		fmt.Fprintln(os.Stderr, crashingChild())
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgxpool.(*Pool).backgroundHealthCheck"))
+}

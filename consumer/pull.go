@@ -255,14 +255,19 @@ func (p *pull) fail(err error) {
 // disconnected ends the open request: the server has forgotten it, and its
 // silence would be noticed late.
 func (p *pull) disconnected() {
+	p.cutShort(errDisconnected)
+	p.fail(errDisconnected)
+	p.nudge()
+}
+
+// cutShort ends the open request, if there is one.
+func (p *pull) cutShort(why error) {
 	p.mu.Lock()
 	cut := p.cut
 	p.mu.Unlock()
 	if cut != nil {
-		cut(errDisconnected)
+		cut(why)
 	}
-	p.fail(errDisconnected)
-	p.nudge()
 }
 
 // reconnected starts over without the delay that grew during the outage.

@@ -31,6 +31,7 @@ var (
 	errSilent       = errors.New("the server does not answer pull requests: the durable has no leader, too many requests wait, or this user may not publish to $JS.API.CONSUMER.MSG.NEXT")
 	errHasty        = errors.New("pull requests end at once, before they expire")
 	errDisconnected = errors.New("not connected to NATS")
+	errLimited      = errors.New("fewer messages are wanted than were asked for")
 )
 
 // natsSource asks for messages with the server's pull protocol over one
@@ -141,7 +142,7 @@ func (s *natsSource) pull(ctx context.Context, n int, probe bool, deliver func(*
 				deliver(raw)
 			}
 		}
-		if errors.Is(err, errSilent) || errors.Is(err, errDisconnected) {
+		if errors.Is(err, errSilent) || errors.Is(err, errDisconnected) || errors.Is(err, errLimited) {
 			s.abandon()
 		}
 	}()

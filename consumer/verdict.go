@@ -18,7 +18,8 @@ const (
 	retry
 	// bury: a dead letter.
 	bury
-	// release: again at once, here or elsewhere, and nobody is to blame.
+	// release: again at once or after a delay, here or elsewhere, and nobody is to
+	// blame.
 	release
 	// reject: a replay instruction that names no letter is terminated. No event
 	// is lost by it: letters are kept in their own stream.
@@ -29,7 +30,7 @@ const (
 type verdict struct {
 	action    action
 	duplicate bool           // of ack: the effect was there already
-	delay     time.Duration  // of retry
+	delay     time.Duration  // of retry, release
 	class     envelope.Class // of bury
 	err       error          // nil only for ack
 }

@@ -25,6 +25,7 @@ type job struct {
 	route    *envelope.Route    // nil until one was found
 	delivery *envelope.Delivery // nil until the envelope was checked
 	begun    time.Time          // of the handler, zero before
+	recorded bool               // the store knows of the start
 }
 
 // strayDelay holds a stray back that found no worker free. Given back at once it
@@ -91,7 +92,19 @@ func (c *Consumer) work(ctx context.Context, m *message) {
 	if v.action == 0 {
 		v = c.attempt(ctx, j, beat)
 	}
+	c.watchMass(j, v)
 	c.settle(ctx, j, v, beat)
+}
+
+// watchMass tells the breaker how a message fared. A stop, a duplicate and a
+// broken replay say nothing about the service.
+func (c *Consumer) watchMass(j *job, v verdict) {
+	switch {
+	case v.action == ack && !v.duplicate:
+		c.mass.succeeded()
+	case v.action == retry, v.action == bury, v.action == release && v.delay > 0:
+		c.mass.failed(fmt.Sprintf("%s %d %s", j.stream, j.seq, j.letter), v.err)
+	}
 }
 
 // open decodes a message and finds its handler. The verdict is zero if a handler
@@ -111,7 +124,7 @@ func (c *Consumer) open(m *message) (*job, verdict) {
 		return j, verdict{action: bury, class: envelope.ClassDecode, err: err}
 	}
 	j.route = route
-	if m.delivered > c.cfg.MaxAttempts {
+	if c.cfg.Store == nil && m.delivered > c.cfg.MaxAttempts {
 		// Every attempt was cut short: the process died or was stopped. Another
 		// start might kill this one too.
 		return j, verdict{action: bury, class: envelope.ClassExhausted, err: fmt.Errorf(
@@ -152,9 +165,25 @@ func decodeClass(err error) envelope.Class {
 	return envelope.ClassDecode
 }
 
-// attempt runs the handler once and judges its error. ctx ends when a shutdown
-// interrupts handlers.
+// attempt runs the handler once, if it may, and counts that. ctx ends when a
+// shutdown interrupts handlers.
 func (c *Consumer) attempt(ctx context.Context, j *job, beat *heartbeat) verdict {
+	v, done := c.start(ctx, j)
+	defer done()
+	if v.action == 0 && ctx.Err() != nil {
+		v = verdict{action: release, err: context.Cause(ctx)} // it waited to run alone
+	}
+	if v.action == 0 {
+		v = c.handle(ctx, j, beat)
+	}
+	if v.action != bury { // which tells it when the letter is stored
+		c.ended(ctx, j, v)
+	}
+	return v
+}
+
+// handle calls the handler and judges its error.
+func (c *Consumer) handle(ctx context.Context, j *job, beat *heartbeat) verdict {
 	j.begun = time.Now()
 	hctx, cancel := context.WithTimeout(j.delivery.Context(ctx), c.cfg.HandlerTimeout)
 	defer cancel()
@@ -170,7 +199,7 @@ func (c *Consumer) attempt(ctx context.Context, j *job, beat *heartbeat) verdict
 			return verdict{action: release, err: failed}
 		}
 	}
-	return c.policy.judge(err, j.m.delivered, ctx.Err() != nil)
+	return c.policy.judge(err, j.delivery.Attempt, ctx.Err() != nil)
 }
 
 // watchOverdue counts a handler that does not return soon after the end of its
@@ -221,7 +250,10 @@ func (c *Consumer) settle(ctx context.Context, j *job, v verdict, beat *heartbea
 		c.logFailure(ctx, j, "consumer: malformed replay instruction; the letter it may have meant is untouched", v)
 		c.sent(j.m.term("malformed replay"))
 	default:
-		c.release(j.m)
+		if v.delay > 0 {
+			c.logFailure(ctx, j, "consumer: an attempt could not be begun", v, "delay", v.delay)
+		}
+		c.releaseAfter(j.m, v.delay)
 	}
 }
 

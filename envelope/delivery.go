@@ -28,6 +28,17 @@ type Delivery struct {
 	LetterID string
 }
 
+// Starts is what a consumer's store knows of the handler starts of a message.
+type Starts struct {
+	// Count is the number of starts, the one that begins now included.
+	Count int
+	// Open is how many starts before this one never ended, in a row: their
+	// process died, or is still at it.
+	Open int
+	// Handled says that the message is done and nothing was started.
+	Handled bool
+}
+
 // Context returns a ctx that carries the delivery's [Origin], so that whatever
 // the handler sends is correlated without a parameter (requirement X2): the same
 // correlation, actor and tenant (or platform scope), the envelope's id as

@@ -25,6 +25,7 @@ type Inbox struct {
 	claim     string
 	deadUnder string
 	markDead  string
+	attempts  attemptsSQL
 }
 
 // consumerName is what may stand in the key. It is as narrow as durable names,
@@ -56,5 +57,6 @@ func New(pool *pgxpool.Pool, consumer string, cfg Config) (*Inbox, error) {
 	return &Inbox{
 		pool: pool, consumer: consumer,
 		claim: claimSQL(schema), deadUnder: deadUnderSQL(schema), markDead: markDeadSQL(schema),
+		attempts: newAttemptsSQL(schema),
 	}, nil
 }

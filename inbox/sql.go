@@ -46,3 +46,37 @@ on conflict (consumer, source, message_id) do update
    set letter_id = excluded.letter_id, handled_at = clock_timestamp()
  where m.letter_id is not null and (m.letter_id = excluded.letter_id or not $5)`+raiseCommit, "{{schema}}", schema)
 }
+
+// attemptsSQL are the statements about handler starts.
+type attemptsSQL struct{ begin, end, undo, forget string }
+
+func newAttemptsSQL(schema string) attemptsSQL {
+	in := func(sql string) string { return strings.ReplaceAll(sql, "{{schema}}", schema) }
+	return attemptsSQL{
+		// $4 says that an operator replays the message: then a row that says
+		// "handled" is not asked for, the claim decides.
+		begin: in(`
+with done as (
+  select from {{schema}}.inbox_messages
+   where consumer = $1 and source = $2 and message_id = $3 and letter_id is null and not $4
+), started as (
+  insert into {{schema}}.inbox_attempts as a (consumer, source, message_id, starts, ended)
+  select $1, $2, $3, 1, 0 where not exists (select from done)
+  on conflict (consumer, source, message_id) do update set starts = a.starts + 1, last_at = clock_timestamp()` + raiseCommit + `, starts, starts - 1 - ended as open
+)
+select coalesce(max(starts), 0), coalesce(max(open), 0), not exists (select from started) from started`),
+
+		// Without a row it was the first start, of which nothing was written.
+		end: in(`
+insert into {{schema}}.inbox_attempts as a (consumer, source, message_id, starts, ended)
+values ($1, $2, $3, 1, 1)
+on conflict (consumer, source, message_id) do update set ended = a.starts, last_at = clock_timestamp()` + raiseCommit),
+
+		undo: in(`
+update {{schema}}.inbox_attempts set starts = starts - 1
+ where consumer = $1 and source = $2 and message_id = $3 and starts > ended`),
+
+		forget: in(`
+delete from {{schema}}.inbox_attempts where consumer = $1 and source = $2 and message_id = $3`),
+	}
+}

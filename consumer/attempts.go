@@ -1,0 +1,104 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"codeberg.org/dataverket/messaging/envelope"
+)
+
+// Store keeps in a database what must outlive a process: how often a handler
+// was started for a message. *inbox.Inbox satisfies it; its methods are safe for
+// concurrent use. See Config.Store.
+type Store interface {
+	// Begin commits that a handler is about to start d, and returns what is
+	// known of its starts.
+	Begin(ctx context.Context, d *envelope.Delivery) (envelope.Starts, error)
+	// End records that the latest start ended with a verdict, and that d will
+	// be tried again.
+	End(ctx context.Context, d *envelope.Delivery) error
+	// Undo takes the latest start back: a shutdown ended it.
+	Undo(ctx context.Context, d *envelope.Delivery) error
+	// Forget drops what is known of the starts: d is done.
+	Forget(ctx context.Context, d *envelope.Delivery) error
+}
+
+const (
+	// storeTimeout bounds one call of the Store.
+	storeTimeout = 10 * time.Second
+	// maxOpenStarts is how many starts of a message in a row may fail to end
+	// before it is a dead letter of class crash. The first of them may have been
+	// beside others; the rest ran alone.
+	maxOpenStarts = 3
+)
+
+// start counts the handler start of j that is about to happen. The verdict is
+// zero if the handler may run; done ends what start began, and must be called.
+//
+// A first delivery writes nothing: a commit per start would cost a third of the
+// throughput. From a redelivery on the start is committed first, so that a
+// message which kills its process is found out. One with starts that never ended
+// runs alone in this process: if it kills again, nobody else is to blame.
+func (c *Consumer) start(ctx context.Context, j *job) (v verdict, done func()) {
+	none := func() {}
+	if c.cfg.Store == nil || j.m.delivered == 1 {
+		c.alone.RLock()
+		return verdict{}, c.alone.RUnlock
+	}
+	starts, err := c.begin(ctx, j)
+	switch {
+	case err != nil:
+		// No statement about the message, and no attempt: it waits its turn.
+		return verdict{action: release, delay: c.policy.retry.Delay(j.m.delivered), err: err}, none
+	case starts.Handled:
+		return verdict{action: ack, duplicate: true}, none
+	}
+	j.recorded, j.delivery.Attempt = true, starts.Count
+	switch {
+	case starts.Open >= maxOpenStarts:
+		return verdict{action: bury, class: envelope.ClassCrash, err: fmt.Errorf(
+			"consumer: %d handler starts in a row never ended; the process died or was killed each time", starts.Open)}, none
+	case starts.Count > c.cfg.MaxAttempts:
+		return verdict{action: bury, class: envelope.ClassExhausted, err: fmt.Errorf(
+			"consumer: started %d times, at most %d attempts are made", starts.Count-1, c.cfg.MaxAttempts)}, none
+	case starts.Open == 0:
+		c.alone.RLock()
+		return verdict{}, c.alone.RUnlock
+	}
+	c.alone.Lock()
+	return verdict{}, c.alone.Unlock
+}
+
+func (c *Consumer) begin(ctx context.Context, j *job) (starts envelope.Starts, err error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	err = protect(func() error {
+		starts, err = c.cfg.Store.Begin(ctx, j.delivery)
+		return err
+	})
+	return starts, err
+}
+
+// ended tells the store how the latest start of a message ended. A failure of
+// the store costs at most an attempt that is counted as one that never ended.
+func (c *Consumer) ended(ctx context.Context, j *job, v verdict) {
+	if c.cfg.Store == nil || j.delivery == nil || j.begun.IsZero() && !j.recorded {
+		return
+	}
+	tell := c.cfg.Store.Forget
+	switch {
+	case v.action == retry:
+		tell = c.cfg.Store.End
+	case !j.recorded:
+		return // nothing is known of it
+	case v.action == release:
+		tell = c.cfg.Store.Undo
+	}
+	// A shutdown that interrupts handlers must not keep this from being told.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	if err := protect(func() error { return tell(ctx, j.delivery) }); err != nil {
+		c.logFailure(ctx, j, "consumer: the store did not take the end of an attempt", verdict{err: err})
+	}
+}

@@ -1,0 +1,84 @@
+package consumer
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"codeberg.org/dataverket/messaging/internal/backoff"
+)
+
+// breaker tells a mass failure from a bad message. When many different messages
+// fail one after the other and none succeeds, it is the service or what it
+// depends on that is broken: then one message at a time is fetched, at growing
+// intervals, until one succeeds. So an outage does not move the backlog to the
+// dead letters: at most one attempt per interval is spent.
+type breaker struct {
+	after int // failures of different messages in a row; 0 is never
+	gate  *gate
+	cut   func() // ends the open request, which asked for many
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	failing map[string]bool // messages that failed since the last success
+	probes  int             // failed, since it opened
+	opened  time.Time       // zero: closed
+	last    error
+	timer   *time.Timer
+}
+
+// probeDelays paces the probes of an open breaker.
+func probeDelays() backoff.Policy {
+	return backoff.Policy{Initial: time.Second, Max: 30 * time.Second}
+}
+
+// succeeded closes the breaker.
+func (b *breaker) succeeded() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.failing)
+	if b.opened.IsZero() {
+		return
+	}
+	b.log.Info("consumer: a message was handled again; the breaker closes", "open_for", time.Since(b.opened))
+	b.opened, b.probes, b.last = time.Time{}, 0, nil
+	b.timer.Stop()
+	b.gate.unlimit()
+}
+
+// failed counts a failure of a message, by any name that tells it from others.
+func (b *breaker) failed(message string, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.after == 0 {
+		return
+	}
+	b.last = err
+	if !b.opened.IsZero() {
+		b.probes++
+		b.gate.limit(0)
+		b.timer.Reset(probeDelays().Delay(b.probes))
+		return
+	}
+	if b.failing[message] = true; len(b.failing) < b.after {
+		return
+	}
+	b.log.Error("consumer: many messages fail and none succeeds; one at a time is tried until one does", "failed", len(b.failing),
+		"error", clip(err.Error(), maxErrorText))
+	b.opened = time.Now()
+	b.gate.limit(0)
+	b.cut()
+	b.timer = time.AfterFunc(probeDelays().Delay(1), func() { b.gate.limit(1) })
+}
+
+// ready returns why only probes are fetched, or nil.
+func (b *breaker) ready() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.opened.IsZero() {
+		return nil
+	}
+	return &NotReadyError{Err: fmt.Errorf("many messages fail and none succeeds, for %v; one at a time is tried: %w",
+		time.Since(b.opened).Round(time.Second), b.last)}
+}
