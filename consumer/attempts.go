@@ -12,6 +12,8 @@ import (
 // was started for a message. *inbox.Inbox satisfies it; its methods are safe for
 // concurrent use. See Config.Store.
 type Store interface {
+	// Open tells how many of the starts of d in a row never ended.
+	Open(ctx context.Context, d *envelope.Delivery) (int, error)
 	// Begin commits that a handler is about to start d, and returns what is
 	// known of its starts.
 	Begin(ctx context.Context, d *envelope.Delivery) (envelope.Starts, error)
@@ -41,43 +43,55 @@ const (
 // message which kills its process is found out. One with starts that never ended
 // runs alone in this process: if it kills again, nobody else is to blame.
 func (c *Consumer) start(ctx context.Context, j *job) (v verdict, done func()) {
-	none := func() {}
+	done = func() {}
 	if c.cfg.Store == nil || j.m.delivered == 1 {
 		c.alone.RLock()
 		return verdict{}, c.alone.RUnlock
 	}
-	starts, err := c.begin(ctx, j)
-	switch {
-	case err != nil:
+	var open int
+	var starts envelope.Starts
+	err := c.ask(ctx, func(ctx context.Context) (err error) {
+		open, err = c.cfg.Store.Open(ctx, j.delivery)
+		return err
+	})
+	if err == nil {
+		// First the lock, then the start: one that only waits for its turn has
+		// not started, should the process die meanwhile.
+		lock, unlock := c.alone.RLock, c.alone.RUnlock
+		if open > 0 {
+			lock, unlock = c.alone.Lock, c.alone.Unlock
+		}
+		lock()
+		done = unlock
+		err = c.ask(ctx, func(ctx context.Context) (err error) {
+			starts, err = c.cfg.Store.Begin(ctx, j.delivery)
+			return err
+		})
+	}
+	if err != nil {
 		// No statement about the message, and no attempt: it waits its turn.
-		return verdict{action: release, delay: c.policy.retry.Delay(j.m.delivered), err: err}, none
-	case starts.Handled:
-		return verdict{action: ack, duplicate: true}, none
+		return verdict{action: release, delay: c.policy.retry.Delay(j.m.delivered), err: err}, done
+	}
+	if starts.Handled {
+		return verdict{action: ack, duplicate: true}, done
 	}
 	j.recorded, j.delivery.Attempt = true, starts.Count
 	switch {
 	case starts.Open >= maxOpenStarts:
-		return verdict{action: bury, class: envelope.ClassCrash, err: fmt.Errorf(
-			"consumer: %d handler starts in a row never ended; the process died or was killed each time", starts.Open)}, none
+		v = verdict{action: bury, class: envelope.ClassCrash, err: fmt.Errorf(
+			"consumer: %d handler starts in a row never ended; the process died or was killed each time", starts.Open)}
 	case starts.Count > c.cfg.MaxAttempts:
-		return verdict{action: bury, class: envelope.ClassExhausted, err: fmt.Errorf(
-			"consumer: started %d times, at most %d attempts are made", starts.Count-1, c.cfg.MaxAttempts)}, none
-	case starts.Open == 0:
-		c.alone.RLock()
-		return verdict{}, c.alone.RUnlock
+		v = verdict{action: bury, class: envelope.ClassExhausted, err: fmt.Errorf(
+			"consumer: started %d times, at most %d attempts are made", starts.Count-1, c.cfg.MaxAttempts)}
 	}
-	c.alone.Lock()
-	return verdict{}, c.alone.Unlock
+	return v, done
 }
 
-func (c *Consumer) begin(ctx context.Context, j *job) (starts envelope.Starts, err error) {
+// ask calls the store, for a bounded time.
+func (c *Consumer) ask(ctx context.Context, call func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	err = protect(func() error {
-		starts, err = c.cfg.Store.Begin(ctx, j.delivery)
-		return err
-	})
-	return starts, err
+	return protect(func() error { return call(ctx) })
 }
 
 // ended tells the store how the latest start of a message ended. A failure of
@@ -96,9 +110,8 @@ func (c *Consumer) ended(ctx context.Context, j *job, v verdict) {
 		tell = c.cfg.Store.Undo
 	}
 	// A shutdown that interrupts handlers must not keep this from being told.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer cancel()
-	if err := protect(func() error { return tell(ctx, j.delivery) }); err != nil {
+	err := c.ask(context.WithoutCancel(ctx), func(ctx context.Context) error { return tell(ctx, j.delivery) })
+	if err != nil {
 		c.logFailure(ctx, j, "consumer: the store did not take the end of an attempt", verdict{err: err})
 	}
 }

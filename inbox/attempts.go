@@ -9,6 +9,15 @@ import (
 // The methods of this file make an Inbox a consumer.Store: the memory of how
 // often a handler was started. A consumer calls them; a service does not.
 
+// Open tells how many of the starts of d in a row never ended.
+func (in *Inbox) Open(ctx context.Context, d *envelope.Delivery) (open int, err error) {
+	m := messageOf(d)
+	if err := in.pool.QueryRow(ctx, in.attempts.open, in.consumer, m.Source, m.ID).Scan(&open); err != nil {
+		return 0, in.explain("look for the starts of message "+m.ID, err)
+	}
+	return open, nil
+}
+
 // Begin commits that a handler is about to start d, which came before, and
 // returns what is known of its starts. A message that was handled meanwhile is
 // Handled, and no start is counted.

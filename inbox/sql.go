@@ -48,11 +48,15 @@ on conflict (consumer, source, message_id) do update
 }
 
 // attemptsSQL are the statements about handler starts.
-type attemptsSQL struct{ begin, end, undo, forget string }
+type attemptsSQL struct{ open, begin, end, undo, forget string }
 
 func newAttemptsSQL(schema string) attemptsSQL {
 	in := func(sql string) string { return strings.ReplaceAll(sql, "{{schema}}", schema) }
 	return attemptsSQL{
+		open: in(`
+select coalesce(max(starts - ended), 0) from {{schema}}.inbox_attempts
+ where consumer = $1 and source = $2 and message_id = $3`),
+
 		// $4 says that an operator replays the message: then a row that says
 		// "handled" is not asked for, the claim decides.
 		begin: in(`
