@@ -69,11 +69,24 @@
 //
 // # Attempts
 //
-// Config.MaxAttempts is compared with the server's delivery count. That is an
-// upper bound of handler starts: a delivery that met a dying process or a
-// shutdown counts although no handler finished it. So a message may become a
-// dead letter of class exhausted after fewer starts, never after more, and one
-// that kills every process that touches it ends there too.
+// With Config.Store, which is the handlers' inbox, an attempt is a handler start.
+// A first delivery writes nothing; from the first failure on they are counted in
+// the database. What no handler saw, a shutdown that interrupts one, and an
+// outage of that database cost nothing. A start is committed before the handler
+// runs, so a message that kills its process is found out: one with starts that
+// never ended runs alone in its process, so that no neighbour is blamed, and
+// after three of them in a row it is a dead letter of class crash.
+//
+// Without a Store, Config.MaxAttempts is compared with the server's delivery
+// count, an upper bound of handler starts: a delivery that met a dying process or
+// a shutdown counts although no handler finished it.
+//
+// # Mass failure
+//
+// When Config.MassFailure different messages fail one after the other and none
+// succeeds, it is the service or what it depends on that is broken. Then one
+// message at a time is fetched, at intervals that grow from 1 s to 30 s, until
+// one succeeds; Ready says so. The backlog stays where it is.
 //
 // # Replays
 //
