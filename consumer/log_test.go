@@ -119,7 +119,7 @@ func TestOneLinePerChangeOfState(t *testing.T) {
 	t.Parallel()
 	b, log := setup(t), &book{}
 	b.graves.set(errors.New("stream is full"), nil)
-	r := b.run(t, b.config(log.config()), poison(&tally{}))
+	r := b.run(t, b.config(log.config(), func(c *consumer.Config) { c.MassFailure = -1 }), poison(&tally{}))
 	for i := range 10 {
 		b.publish(t, fmt.Sprintf("bad%d", i))
 	}
