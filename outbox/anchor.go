@@ -50,8 +50,8 @@ type state struct {
 
 // commit moves the cursor of a lane past rows that are stored; what is not yet
 // lies behind the given sequence of the stream. Now and then it copies the
-// cursor before, in the same statement.
-func (d *dispatcher) commit(ctx context.Context, l *lane, sql string, to any, acked highest, behind int64) error {
+// cursor before, in the same statement. more is what the statement wants beside.
+func (d *dispatcher) commit(ctx context.Context, l *lane, sql string, to any, acked highest, behind int64, more ...any) error {
 	now := time.Now()
 	keep := now.Sub(l.anchored) >= d.anchorEvery
 	if keep && now.Sub(l.thinned) >= thinEvery {
@@ -63,7 +63,7 @@ func (d *dispatcher) commit(ctx context.Context, l *lane, sql string, to any, ac
 	if keep {
 		l.anchored = now
 	}
-	return d.move(ctx, d.lease, sql, l.name, to, acked.sequence, acked.id, keep, behind)
+	return d.move(ctx, d.lease, sql, l.name, append([]any{to, acked.sequence, acked.id, keep, behind}, more...)...)
 }
 
 // thin drops the anchors that are too many.

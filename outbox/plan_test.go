@@ -69,7 +69,7 @@ func planCases() map[string]planCase {
 	cases := map[string]planCase{
 		"adopt":      {"adopt", planCursor{base: "end"}, "", 2, true, 2},
 		"check":      {"check", planCursor{base: "end"}, "('h', 1)", 0, true, 2},
-		"commitBase": {"commitBase", planCursor{base: "end"}, "('h', 1, $stream, pg_current_snapshot(), 1, null, true, 1)", 0, false, 1},
+		"commitBase": {"commitBase", planCursor{base: "end"}, "('h', 1, $stream, pg_current_snapshot(), 1, null, true, 1, 1)", 0, false, 1},
 		"beginWalk":  {"beginWalk", planCursor{base: "end"}, "('h', 1, $stream, 1)", 0, false, 1},
 		"commitPage": {"commitPage", planCursor{"start", "end", 0.5}, "('h', 1, $stream, 1, 1, null, true, 1)", 0, false, 1},
 		"endWalk":    {"endWalk", planCursor{"start", "end", 0.9}, "('h', 1, $stream, 1)", 0, false, 1},

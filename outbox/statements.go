@@ -16,10 +16,10 @@ type statements struct {
 }
 
 type (
-	leaseSQL struct{ acquire, renew, release string }                    // who leads
-	termSQL  struct{ cluster, alive, check, declare, adopt string }      // once a term
-	readSQL  struct{ glance, poll, page, mark string }                   // what is new
-	moveSQL  struct{ commitBase, beginWalk, commitPage, endWalk string } // the cursor, forward
+	leaseSQL struct{ acquire, renew, release string }                            // who leads
+	termSQL  struct{ cluster, alive, check, declare, adopt string }              // once a term
+	readSQL  struct{ glance, poll, page, mark string }                           // what is new
+	moveSQL  struct{ commitBase, drawID, beginWalk, commitPage, endWalk string } // the cursor, forward
 
 	// what the broker lost: anchors and the cursor, back
 	healSQL struct{ lanes, readState, readAnchors, thin, settle, await, rewindTo, rewindAll string }
@@ -245,18 +245,25 @@ order by e.seq limit $2`),
 
 func newMoveSQL(in func(string) string) moveSQL {
 	return moveSQL{
-		// The floor of the new base was recorded by an earlier commit, hence
-		// before the new base was taken: no later transaction is below it.
+		// Every number that becomes a floor is read before the transaction that
+		// stores it draws its id, and the base is taken after that has ended; see
+		// docs/decisions/0003. Here it is what the poll read.
 		commitBase: in(fence + keep + `
 update {{schema}}.outbox_state s
-   set base = $4::pg_snapshot, floor = s.next_floor, next_floor = ` + lastSeq + `,
+   set base = $4::pg_snapshot, floor = s.next_floor, next_floor = greatest(s.next_floor, $9),
        ` + newest + `, ` + behind + `, updated_at = clock_timestamp()
   from lease where s.stream = $3 and s.target is null
 ` + durable),
 
-		// The target becomes a base at the end. Its floor is the sequence as the poll
-		// saw it that came before: after a long walk the number of the last move
-		// would lie before all of that walk, and the next one would filter it.
+		// A snapshot counts as new every id above the highest that has ended, which
+		// may have been drawn, and its numbers too, by a transaction that is open
+		// since long. After this, what a snapshot counts as new drew both later.
+		drawID: `select pg_current_xact_id()`,
+
+		// The target becomes a base at the end, and next_floor its floor: the number
+		// that the poll before read, for an id was drawn and given up since. The one
+		// of the last move would be too low: the page of a walk that follows this one
+		// would pass over all rows of this one.
 		beginWalk: in(fence + `
 update {{schema}}.outbox_state s
    set target = pg_current_snapshot(), position = 0, ceiling = ` + lastSeq + `,
@@ -270,7 +277,7 @@ update {{schema}}.outbox_state s
 ` + durable),
 		endWalk: in(fence + `
 update {{schema}}.outbox_state s
-   set base = s.target, floor = s.next_floor, next_floor = ` + lastSeq + `,
+   set base = s.target, floor = s.next_floor, next_floor = greatest(s.next_floor, s.ceiling),
        target = null, position = null, ceiling = null,
        tail_after = greatest(s.tail_after, $4), updated_at = clock_timestamp()
   from lease where s.stream = $3 and s.target is not null

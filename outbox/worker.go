@@ -1,6 +1,9 @@
 package outbox
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // serve does what a poll found to be done for one stream: what operators ask
 // for, then the new rows. A delta that fits a page is published as it is; a
@@ -38,6 +41,9 @@ func (d *dispatcher) serveRows(stop, work context.Context, l *lane, news *delta)
 		return d.serveDelta(stop, work, l, news)
 	}
 	if !news.walking {
+		if _, err := d.pool.Exec(work, d.sql.drawID); err != nil {
+			return fmt.Errorf("begin to walk %s: %w", l.name, explain(err))
+		}
 		// Base, target and bounds are committed before the first row of the
 		// walk is read: a crash of the database must find the same pair.
 		if err := d.move(work, d.lease, d.sql.beginWalk, l.name, news.lastSeq); err != nil {
@@ -62,7 +68,7 @@ func (d *dispatcher) serveDelta(stop, work context.Context, l *lane, news *delta
 	if err != nil || !complete {
 		return err
 	}
-	return d.commit(work, l, d.sql.commitBase, news.snapshot, newest, behind)
+	return d.commit(work, l, d.sql.commitBase, news.snapshot, newest, behind, news.lastSeq)
 }
 
 // publish publishes a feed. It tells whether the feed came to its end, which it

@@ -42,9 +42,9 @@ create table {{schema}}.outbox_state (
 	-- Everything visible in this snapshot has been published. The first one sees
 	-- nothing; never the current one, which would skip what is already there.
 	base pg_snapshot not null default '1:1:',
-	-- Rows of transactions that began after the base have a seq above floor: it
-	-- was the sequence's last value before the base was taken. next_floor is that
-	-- value as of the last move, and becomes the floor of the next base.
+	-- Rows with a transaction id from the base's xmax on have a seq above floor: it
+	-- was read from the sequence before a transaction drew its id that had ended
+	-- when the base was taken. next_floor becomes the floor of the next base.
 	floor bigint not null default 0,
 	next_floor bigint not null default 0,
 	-- While a backlog is walked: the snapshot it ends at, a seq that none of its
