@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"codeberg.org/dataverket/messaging/subject"
 )
 
@@ -112,30 +114,29 @@ type Message struct {
 // object or is too large. Services rarely call it: outbox.Enqueue takes drafts.
 func New(ctx context.Context, source subject.Service, d Draft) (Message, error) {
 	e := new(Envelope)
-	trace, _, err := d.fill(ctx, source, e)
+	trace, err := d.fill(ctx, source, newID(), e)
 	if err != nil {
 		return Message{}, err
 	}
 	return Message{d.subject, d.orderingKey, trace, e}, nil
 }
 
-// fill makes e the envelope of a new message. It returns the trace that the
-// message travels with, and the size of e when it is encoded.
-func (d *Draft) fill(ctx context.Context, source subject.Service, e *Envelope) (trace string, size int, err error) {
+// fill makes e the envelope of a new message, and returns the trace that the
+// message travels with.
+func (d *Draft) fill(ctx context.Context, source subject.Service, id uuid.UUID, e *Envelope) (trace string, err error) {
 	o, ok := OriginFrom(ctx)
-	d.stamp(e, source, &o)
-	size = e.size()
-	faults := append(originFaults(&o, ok), d.faults(e, size, ok)...)
+	d.stamp(e, source, id, &o)
+	faults := append(originFaults(&o, ok), d.faults(e, ok)...)
 	if len(faults) > 0 {
-		return "", 0, fmt.Errorf("envelope: new message of type %q: %w", clip(d.typeName), errors.Join(faults...))
+		return "", fmt.Errorf("envelope: new message of type %q: %w", clip(d.typeName), errors.Join(faults...))
 	}
-	return validTraceparent(o.Traceparent), size, nil
+	return validTraceparent(o.Traceparent), nil
 }
 
 // stamp sets every field from draft and origin.
-func (d *Draft) stamp(e *Envelope, source subject.Service, o *Origin) {
+func (d *Draft) stamp(e *Envelope, source subject.Service, id uuid.UUID, o *Origin) {
 	*e = Envelope{
-		SpecVersion: SpecVersion, ID: newID(), Type: d.typeName, Source: source, Subject: d.resourceID,
+		SpecVersion: SpecVersion, ID: id.String(), Type: d.typeName, Source: source, Subject: d.resourceID,
 		// Microseconds are what the wire and PostgreSQL hold; a finer time
 		// would not survive the first encoding.
 		Time:            time.Now().UTC().Truncate(time.Microsecond),
@@ -147,7 +148,7 @@ func (d *Draft) stamp(e *Envelope, source subject.Service, o *Origin) {
 }
 
 // faults checks everything that the origin is not to blame for.
-func (d *Draft) faults(e *Envelope, size int, hasOrigin bool) []error {
+func (d *Draft) faults(e *Envelope, hasOrigin bool) []error {
 	if d.typeName == "" {
 		return []error{&FieldError{"draft", "is empty: make it with the New method of a Type"}}
 	}
@@ -155,22 +156,29 @@ func (d *Draft) faults(e *Envelope, size int, hasOrigin bool) []error {
 	if d.err != nil {
 		faults = append(faults, marshalFault(d.err))
 	}
-	var reasons [fieldCount]string
-	if !e.validate(&reasons) {
-		for i, reason := range reasons {
-			if name, tell := d.blame(i, reason, hasOrigin); tell {
-				faults = append(faults, &FieldError{name, reason})
-			}
+	for _, i := range openFields {
+		if name, tell := d.blame(i, e.reason(i), hasOrigin); tell {
+			faults = append(faults, &FieldError{name, e.reason(i)})
 		}
 	}
 	if reason := checkResource(d.orderingKey); reason != "" && d.orderingKey != d.resourceID {
 		faults = append(faults, &FieldError{"OrderingKey", reason})
 	}
 	faults = append(faults, e.subjectMismatches(d.subject)...)
-	if size > MaxSize {
-		faults = append(faults, tooLarge(size))
+	if len(e.Data) > MaxSize-maxFrame && e.size() > MaxSize {
+		faults = append(faults, tooLarge(e.size()))
 	}
 	return faults
+}
+
+// maxFrame is more than what an envelope takes beside its data.
+const maxFrame = 8 << 10
+
+// openFields is constant: the fields that a draft may get wrong. The others are
+// written by us, or were checked when the [Type] was declared.
+var openFields = [...]int{
+	fieldID, fieldSource, fieldSubject, fieldTenant, fieldProject, fieldEnvironment, fieldDatacenter,
+	fieldActor, fieldCorrelation, fieldCausation, fieldData,
 }
 
 // originFaults checks what [New] demands beyond the wire: readers tolerate an
@@ -201,16 +209,18 @@ func originFaults(o *Origin, ok bool) []error {
 // returns whether that is worth telling: what follows from a fault that is
 // reported already is not.
 func (d *Draft) blame(i int, reason string, hasOrigin bool) (name string, tell bool) {
-	name = fields[i].name
-	tell = reason != ""
+	if reason == "" {
+		return "", false
+	}
+	name, tell = fields[i].name, true
 	switch i {
 	case fieldCorrelation, fieldCausation, fieldActor, fieldTenant:
 		// originFaults has said which of them are missing.
-		return originNames[i], tell && hasOrigin && reason != reasonRequired
+		return originNames[i], hasOrigin && reason != reasonRequired
 	case fieldSubject:
 		name = "resource id"
 	case fieldData:
-		tell = tell && d.err == nil
+		tell = d.err == nil
 	}
 	return name, tell
 }

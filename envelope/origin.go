@@ -34,7 +34,7 @@ type Origin struct {
 // For work without a tenant pass "" and set PlatformScope on the result. Nothing
 // is checked here; [New] reports all faults at once.
 func NewOrigin(actor Actor, tenantID string) Origin {
-	return Origin{CorrelationID: newID(), Actor: actor, TenantID: tenantID}
+	return Origin{CorrelationID: newID().String(), Actor: actor, TenantID: tenantID}
 }
 
 // originKey is the context key; a type of its own cannot collide.
@@ -53,12 +53,12 @@ func OriginFrom(ctx context.Context) (Origin, bool) {
 
 // newID returns a UUIDv7: time-ordered, so that tables keyed by it can be
 // partitioned by time, and increasing within a process.
-func newID() string {
+func newID() uuid.UUID {
 	id, err := uuid.NewV7()
 	if err != nil {
-		// Since Go 1.24 crypto/rand ends the process rather than fail. An empty
-		// id would be refused by validation, never sent.
-		return ""
+		// Since Go 1.24 crypto/rand ends the process rather than fail. The nil id
+		// would be refused by validation, never sent.
+		return uuid.Nil
 	}
-	return id.String()
+	return id
 }

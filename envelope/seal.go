@@ -1,9 +1,8 @@
 package envelope
 
 import (
+	"bytes"
 	"context"
-
-	"github.com/google/uuid"
 
 	"codeberg.org/dataverket/messaging/subject"
 )
@@ -33,23 +32,26 @@ type Sealed struct {
 // sends a message. outbox.Enqueue calls it; services rarely do.
 func Seal(ctx context.Context, source subject.Service, d Draft) (Sealed, error) {
 	var e Envelope
-	trace, size, err := d.fill(ctx, source, &e)
+	id := newID()
+	trace, err := d.fill(ctx, source, id, &e)
 	if err != nil {
 		return Sealed{}, err
 	}
-	id, _ := uuid.Parse(e.ID) // validated
+	// Written on the stack and copied, which is cheaper than to count first how
+	// much it will be. What is larger finds its own place.
+	var buf [2048]byte
+	b := e.appendHeaders(buf[:0], trace)
+	header := len(b)
+	b = e.appendTo(b)
 	return Sealed{
 		ID: e.ID, UUID: id, Subject: d.subject, OrderingKey: d.orderingKey,
-		Header:   e.headerText(trace),
-		Envelope: e.appendTo(make([]byte, 0, size)),
+		Header: string(b[:header]), Envelope: bytes.Clone(b[header:]),
 	}, nil
 }
 
-// headerText writes the headers of a validated envelope, whose values all fit, and
-// of a valid trace.
-func (e *Envelope) headerText(trace string) string {
-	var buf [512]byte // on the stack; most headers take 400 bytes at most
-	b := buf[:0]
+// appendHeaders writes the headers of a validated envelope, whose values all fit,
+// and of a valid trace.
+func (e *Envelope) appendHeaders(b []byte, trace string) []byte {
 	for i := range projection {
 		b = appendHeader(b, projection[i].name, projection[i].value(e))
 	}
@@ -58,7 +60,7 @@ func (e *Envelope) headerText(trace string) string {
 		b = appendHeader(b, HeaderTraceID, trace[traceIDStart:traceIDEnd])
 		b = appendHeader(b, HeaderTraceparent, trace)
 	}
-	return string(b)
+	return b
 }
 
 // appendHeader writes one line, none for an absent value.

@@ -29,14 +29,18 @@ func (e *Envelope) Validate() error {
 func (e *Envelope) validate(reasons *[fieldCount]string) bool {
 	valid := true
 	for i := range fields {
-		if text := e.text(i); text != nil {
-			reasons[i] = e.textReason(i, *text)
-		} else {
-			reasons[i] = e.typedReason(i)
-		}
+		reasons[i] = e.reason(i)
 		valid = valid && reasons[i] == ""
 	}
 	return valid
+}
+
+// reason returns why the i-th field is refused, or "".
+func (e *Envelope) reason(i int) string {
+	if text := e.text(i); text != nil {
+		return e.textReason(i, *text)
+	}
+	return e.typedReason(i)
 }
 
 // joinFields joins the reasons, each of the field with its index, to one error.

@@ -19,13 +19,14 @@ type counted struct {
 	Pad string `json:"pad"`
 }
 
-// counter is the one type of message in the benchmark.
-func counter() envelope.Type[counted] {
-	return envelope.MustEvent[counted](envelope.EventSpec{Service: subject.Maskin, Entity: "server", Verb: "counted", Version: 1})
-}
+// counter is constant: the one type of message in the benchmark.
+var counter = envelope.MustEvent[counted](envelope.EventSpec{Service: subject.Maskin, Entity: "server", Verb: "counted", Version: 1})
+
+// pad is constant.
+var pad = strings.Repeat("x", 250)
 
 func draft(key string, n int) envelope.Draft {
-	return counter().New(key, counted{Key: key, N: n, Pad: strings.Repeat("x", 250)}, envelope.Project("project-1"))
+	return counter.New(key, counted{Key: key, N: n, Pad: pad}, envelope.Project("project-1"))
 }
 
 // origin is the context of a request from the edge.
