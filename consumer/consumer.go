@@ -39,6 +39,7 @@ type Consumer struct {
 	routes table
 	policy policy
 	gate   *gate
+	crew   *crew
 	pulls  [2]*pull // main, replay
 	count  counters
 	hold   hold
@@ -74,6 +75,7 @@ func New(js jetstream.JetStream, dead DeadLetterer, cfg Config, routes ...envelo
 	}
 	c := &Consumer{
 		js: js, dead: dead, cfg: cfg, routes: routed, gate: newGate(cfg.Concurrency),
+		crew:   newCrew(2 * cfg.Concurrency), // workers, and their handlers
 		log:    cfg.Logger,
 		grace:  cancelGrace,
 		policy: policy{maxAttempts: cfg.MaxAttempts, retry: cfg.retry()},

@@ -35,6 +35,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 	c.setState(errStarting)
 	defer c.setState(ErrNotRunning)
+	defer c.crew.dismiss()
 	if err := c.findDurables(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}

@@ -49,10 +49,21 @@ type natsSource struct {
 	stray func(*nats.Msg)
 	sent  func() // counts requests
 
-	mu      sync.Mutex
-	number  uint64
-	token   string         // of the open request, "" for none
-	inbound chan *nats.Msg // of the open request
+	mu     sync.Mutex
+	number uint64
+	open   *request // nil for none
+}
+
+// request is an open request. Its messages are handed on by the goroutine of the
+// subscription, under the lock of the source; who waits for the request hears of
+// its end only.
+type request struct {
+	token   string
+	missing int
+	deliver func(*nats.Msg)
+	alive   func()
+	heard   bool       // from the server, since the last look
+	over    chan error // has room for the one result
 }
 
 // openSource subscribes. stray gets every message that no open request waits
@@ -103,19 +114,32 @@ func apiPrefix(o jetstream.JetStreamOptions) string {
 func (s *natsSource) receive(raw *nats.Msg) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !isDelivery(raw) && (s.token == "" || raw.Subject != s.inbox+"."+s.token) {
-		return // a status of a request that is over
-	}
-	if s.token != "" {
-		select {
-		case s.inbound <- raw:
-			return
-		default:
+	switch r := s.open; {
+	case isDelivery(raw) && r == nil:
+		s.stray(raw)
+	case isDelivery(raw):
+		r.heard = true
+		r.alive()
+		r.deliver(raw)
+		if r.missing--; r.missing == 0 {
+			s.endLocked(nil)
+		}
+	case r != nil && raw.Subject == s.inbox+"."+r.token: // else of a request that is over
+		r.heard = true
+		over, err := status(raw)
+		if err == nil {
+			r.alive()
+		}
+		if over {
+			s.endLocked(err)
 		}
 	}
-	if isDelivery(raw) {
-		s.stray(raw)
-	}
+}
+
+// endLocked ends the open request: what comes now is a stray.
+func (s *natsSource) endLocked(err error) {
+	s.open.over <- err
+	s.open = nil
 }
 
 // pullRequest is the server's request format.
@@ -126,52 +150,62 @@ type pullRequest struct {
 }
 
 // pull implements source.
-func (s *natsSource) pull(ctx context.Context, n int, probe bool, deliver func(*nats.Msg), alive func()) (err error) {
+func (s *natsSource) pull(ctx context.Context, n int, probe bool, deliver func(*nats.Msg), alive func()) error {
 	req := pullRequest{Batch: n, Expires: pullExpiry, Heartbeat: pullBeat}
 	if probe {
 		req.Expires, req.Heartbeat = probeExpiry, probeBeat
 	}
-	inbound, err := s.request(req)
-	if err != nil {
+	r := &request{missing: n, deliver: deliver, alive: alive, over: make(chan error, 1)}
+	if err := s.send(r, req); err != nil {
 		return err
 	}
-	defer func() {
-		s.closeRequest()
-		for len(inbound) > 0 { // came between the last read and closeRequest
-			if raw := <-inbound; isDelivery(raw) {
-				deliver(raw)
-			}
-		}
-		if errors.Is(err, errSilent) || errors.Is(err, errDisconnected) || errors.Is(err, errLimited) {
-			s.abandon()
-		}
-	}()
-	silence := time.NewTimer(2 * req.Heartbeat)
-	defer silence.Stop()
-	for n > 0 {
+	err := s.await(ctx, r, 2*req.Heartbeat)
+	if errors.Is(err, errSilent) || errors.Is(err, errDisconnected) || errors.Is(err, errLimited) {
+		s.abandon()
+	}
+	return err
+}
+
+// await returns when the request is over, which it is too when the server is
+// silent for so long, or ctx ends.
+func (s *natsSource) await(ctx context.Context, r *request, silence time.Duration) error {
+	look := time.NewTicker(silence / 2)
+	defer look.Stop()
+	for quiet := 0; ; {
 		select {
-		case raw := <-inbound:
-			silence.Reset(2 * req.Heartbeat)
-			if isDelivery(raw) {
-				n--
-				alive()
-				deliver(raw)
-				continue
+		case err := <-r.over:
+			return err
+		case <-look.C:
+			if quiet++; s.wasHeard(r) {
+				quiet = 0
 			}
-			over, err := status(raw)
-			if err == nil {
-				alive()
+			if quiet >= 2 {
+				return s.giveUp(r, errSilent)
 			}
-			if over {
-				return err
-			}
-		case <-silence.C:
-			return errSilent
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return s.giveUp(r, context.Cause(ctx))
 		}
 	}
-	return nil
+}
+
+// wasHeard tells whether the server answered r since the last call.
+func (s *natsSource) wasHeard(r *request) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	heard := r.heard
+	r.heard = false
+	return heard
+}
+
+// giveUp ends a request from our side, unless it is over already.
+func (s *natsSource) giveUp(r *request, why error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open != r {
+		return <-r.over
+	}
+	s.open = nil
+	return why
 }
 
 // abandon moves to another inbox. The server keeps a request that was given up
@@ -199,33 +233,24 @@ func (s *natsSource) end(sub *nats.Subscription) error {
 	return sub.Unsubscribe() // Drain would wait for a server
 }
 
-// request opens a request and sends it.
-func (s *natsSource) request(req pullRequest) (<-chan *nats.Msg, error) {
+// send opens a request.
+func (s *natsSource) send(r *request, req pullRequest) error {
 	body, err := json.Marshal(req)
 	if err != nil {
-		return nil, fmt.Errorf("encode pull request: %w", err)
+		return fmt.Errorf("encode pull request: %w", err)
 	}
 	s.mu.Lock()
 	s.number++
-	s.token = fmt.Sprint(s.number)
-	// Room for all messages and a few statuses: receive must not block, and
-	// what does not fit is a stray.
-	s.inbound = make(chan *nats.Msg, req.Batch+8)
-	inbound, reply := s.inbound, s.inbox+"."+s.token
+	r.token = fmt.Sprint(s.number)
+	s.open = r
+	reply := s.inbox + "." + r.token
 	s.mu.Unlock()
 
 	s.sent()
 	if err := s.nc.PublishRequest(s.next, reply, body); err != nil {
-		s.closeRequest()
-		return nil, fmt.Errorf("send pull request: %w", err)
+		return s.giveUp(r, fmt.Errorf("send pull request: %w", err))
 	}
-	return inbound, nil
-}
-
-func (s *natsSource) closeRequest() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.token = ""
+	return nil
 }
 
 // close ends the subscription. What the server had sent before it heard of that

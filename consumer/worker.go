@@ -49,7 +49,7 @@ func (c *Consumer) receive(work context.Context, d durable, raw *nats.Msg, stray
 	}
 	switch {
 	case admit(d.lane):
-		go c.work(work, m)
+		c.crew.run(func() { c.work(work, m) })
 	case stray && !c.gate.isClosed():
 		c.releaseAfter(m, strayDelay)
 	default:
@@ -191,7 +191,7 @@ func (c *Consumer) handle(ctx context.Context, j *job, beat *heartbeat) verdict 
 	// everybody else: AckWait after that somebody may try again.
 	beat.muteWhile(func() bool { return hctx.Err() != nil })
 	returned := c.watchOverdue()
-	err := protect(func() error { return j.route.Handle(hctx, j.delivery) })
+	err := protectOn(c.crew.run, func() error { return j.route.Handle(hctx, j.delivery) })
 	returned()
 	beat.muteWhile(nil)
 	if j.m.replay && (err == nil || alreadyProcessed(err)) {
@@ -214,11 +214,17 @@ func (c *Consumer) watchOverdue() (returned func()) {
 }
 
 // protect calls a function of the service and turns a panic or a Goexit into an
-// error, and an error that cannot be read into one that can. It runs on a goroutine of its own, because Goexit ends the one it is
-// called on, and a worker that is gone settles nothing.
+// error, and an error that cannot be read into one that can. It runs on a
+// goroutine of its own, because Goexit ends the one it is called on, and a worker
+// that is gone settles nothing.
 func protect(call func() error) error {
+	return protectOn(func(task func()) { go task() }, call)
+}
+
+// protectOn is protect on a goroutine that run provides.
+func protectOn(run func(func()), call func() error) error {
 	done := make(chan error, 1)
-	go func() {
+	run(func() {
 		err := errGoexit
 		defer func() {
 			if v := recover(); v != nil {
@@ -227,7 +233,7 @@ func protect(call func() error) error {
 			done <- err
 		}()
 		err = readable(call())
-	}()
+	})
 	return <-done
 }
 
