@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"codeberg.org/dataverket/messaging/consumer"
+	"codeberg.org/dataverket/messaging/dlq"
+	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/natsconn"
+	"codeberg.org/dataverket/messaging/subject"
+	"codeberg.org/dataverket/messaging/topology"
+)
+
+// inFlight is how many messages every consumer may hold unacknowledged, except
+// where the raw client is tried with more.
+const inFlight = 256
+
+// consumeRows measures a consumer whose handler does nothing beside the client
+// alone, which does not look at what it gets, and beside Watermill's subscriber.
+func consumeRows(ctx context.Context, b *bench) ([]Row, error) {
+	feed, err := b.feed(ctx, b.sizes.consumed)
+	if err != nil {
+		return nil, err
+	}
+	defer feed.close()
+	f, err := b.interleave(ctx,
+		side{"consumer", feed.consume},
+		side{"Messages and Ack, 256 at a time", feed.raw(256, 256)},
+		side{"Messages and Ack, 500 of 5,000", feed.raw(500, 5_000)},
+		side{"Messages and Ack, 4,000 of 10,000", feed.raw(4_000, 10_000)},
+		side{"Watermill, one subscriber", feed.watermill(1, false)},
+		side{"Watermill, 16 subscribers", feed.watermill(16, false)},
+		side{"Watermill, unawaited acks", feed.watermill(1, true)},
+	)
+	if err != nil {
+		return nil, err
+	}
+	return []Row{
+		ratioRow("consume/raw", "consumer with full decode / raw Messages and Ack without", "msg/s", 0.5, f[0], best(f[1:4]...)),
+		ratioRow("consume/watermill", "consumer / Watermill JetStream subscriber", "msg/s", 3, f[0], best(f[4:6]...)),
+		ratioRow("consume/watermillasync", "consumer / Watermill JetStream subscriber that awaits no acks", "msg/s", 0, f[0], f[6]),
+	}, nil
+}
+
+// feed is a stream with a backlog that each measurement consumes from the start.
+type feed struct {
+	conn *natsconn.Conn
+	dead *dlq.Queue
+	size int
+}
+
+// feed publishes n messages, each with an id of its own, over the 1,000 keys.
+func (b *bench) feed(ctx context.Context, n int) (*feed, error) {
+	conn, err := b.broker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f := &feed{conn: conn, size: n}
+	if err := f.prepare(ctx); err != nil {
+		f.close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *feed) close() { f.conn.NATS().Close() }
+
+func (f *feed) prepare(ctx context.Context) error {
+	js := f.conn.JetStream()
+	if err := topology.Ensure(ctx, js, readerSet(inFlight)); err != nil {
+		return err
+	}
+	var err error
+	if f.dead, err = dlq.Open(ctx, js, subject.Plattform, dlq.Config{Logger: silent()}); err != nil {
+		return err
+	}
+	ctx = origin(ctx)
+	for i := range f.size {
+		m, err := envelope.New(ctx, subject.Maskin, draft(key(i), i))
+		if err != nil {
+			return err
+		}
+		data, err := m.Envelope.Encode()
+		if err != nil {
+			return err
+		}
+		msg := &nats.Msg{Subject: m.Subject.String(), Header: nats.Header(m.Header()), Data: data}
+		if _, err := js.PublishMsgAsync(msg, jetstream.WithStallWait(time.Minute)); err != nil {
+			return err
+		}
+	}
+	return awaitStored(ctx, js, f.size)
+}
+
+// reader is the durable that is measured; it reads the stream from the start.
+func reader(pending int) topology.Consumer {
+	return topology.Consumer{
+		Durable: "plattform__from_maskin", Stream: stream(), Filter: subject.EventsOf(subject.Maskin),
+		MaxAckPending: pending, Start: topology.StartFirst(),
+	}
+}
+
+// readerSet is what the reading service declares.
+func readerSet(pending int) topology.Set {
+	limits := topology.Limits{MaxBytes: 1 << 30}
+	return topology.Set{
+		Service:   subject.Plattform,
+		Streams:   []topology.Stream{stream(), topology.DeadLetters(subject.Plattform, limits), topology.DeadLetterOps(subject.Plattform, limits)},
+		Consumers: []topology.Consumer{reader(pending)},
+	}
+}
+
+// rewound makes the durable anew, so that it begins with the first message.
+func (f *feed) rewound(ctx context.Context, pending int) error {
+	js, declared := f.conn.JetStream(), reader(pending)
+	for stream, name := range map[string]string{declared.Stream.Name: declared.Durable, declared.ReplayStream(): declared.ReplayDurable()} {
+		if err := js.DeleteConsumer(ctx, stream, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return err
+		}
+	}
+	return topology.Ensure(ctx, js, readerSet(pending))
+}
+
+// consume measures our consumer with a handler that counts.
+func (f *feed) consume(ctx context.Context) (float64, error) {
+	left := newCountdown(f.size)
+	return f.run(ctx, consumer.Config{}, left, consumer.On(counter, func(context.Context, envelope.Received[counted]) error {
+		left.done()
+		return nil
+	}))
+}
+
+// run runs a consumer until the countdown is over and all is acknowledged, and
+// returns messages per second.
+func (f *feed) run(ctx context.Context, cfg consumer.Config, left *countdown, routes ...envelope.Route) (float64, error) {
+	if err := f.rewound(ctx, inFlight); err != nil {
+		return 0, err
+	}
+	cfg.Consumer, cfg.Logger = reader(inFlight), silent()
+	c, err := consumer.New(f.conn.JetStream(), f.dead, cfg, routes...)
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	began := time.Now()
+	go func() { ended <- c.Run(ctx) }()
+	err = left.wait(ctx)
+	elapsed := time.Since(began)
+	cancel()
+	return float64(f.size) / elapsed.Seconds(), errors.Join(err, <-ended)
+}
+
+// raw measures the client's own loop: requests for so many messages at a time, so
+// many unacknowledged, and nothing done with them.
+func (f *feed) raw(batch, pending int) func(context.Context) (float64, error) {
+	return func(ctx context.Context) (float64, error) {
+		if err := f.rewound(ctx, pending); err != nil {
+			return 0, err
+		}
+		durable, err := f.conn.JetStream().Consumer(ctx, stream().Name, reader(pending).Durable)
+		if err != nil {
+			return 0, err
+		}
+		began := time.Now()
+		messages, err := durable.Messages(jetstream.PullMaxMessages(batch))
+		if err != nil {
+			return 0, err
+		}
+		defer messages.Stop()
+		for range f.size {
+			m, err := messages.Next()
+			if err != nil {
+				return 0, err
+			}
+			if err := m.Ack(); err != nil {
+				return 0, err
+			}
+		}
+		if err := f.conn.NATS().Flush(); err != nil {
+			return 0, err
+		}
+		return float64(f.size) / time.Since(began).Seconds(), nil
+	}
+}
+
+// countdown tells when so many messages were handled.
+type countdown struct {
+	left atomic.Int64
+	over chan struct{}
+}
+
+func newCountdown(n int) *countdown {
+	c := &countdown{over: make(chan struct{})}
+	c.left.Store(int64(n))
+	return c
+}
+
+func (c *countdown) done() {
+	if c.left.Add(-1) == 0 {
+		close(c.over)
+	}
+}
+
+// wait returns when the count is over, and an error after ten minutes.
+func (c *countdown) wait(ctx context.Context) error {
+	limit := time.NewTimer(10 * time.Minute)
+	defer limit.Stop()
+	select {
+	case <-c.over:
+		return nil
+	case <-limit.C:
+		return fmt.Errorf("%d messages were not handled within 10 minutes", c.left.Load())
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
