@@ -113,7 +113,7 @@ func TestPoisonIsBuriedFixedAndReplayedWithItsEffectOnce(t *testing.T) {
 	p.settled(t)
 	require.Zero(t, p.hosts(t, "bad"), "a dead message has no effect")
 
-	_, err := p.queue.Replay(t.Context(), letters[0].ID, dlq.ReplayRequest{By: "operator:ola", Reason: "fixed, DV-412"})
+	_, err := p.queue.Replay(t.Context(), letters[0].ID, dlq.Request{By: "operator:ola", Reason: "fixed, DV-412"})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		l, err := p.queue.Show(t.Context(), letters[0].ID)

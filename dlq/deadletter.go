@@ -120,14 +120,11 @@ func (q *Queue) isStored(ctx context.Context, sequence uint64, id string, m *nat
 // failedRound returns how many replays came before the failure. The marks count
 // them; one that is under way or outstanding counts only for who was replayed
 // under it, so that a late repetition of an earlier failure does not open a
-// letter whose replay has not ended. A replay says itself which one it is, since by the time it fails
+// letter whose replay has not ended, nor hide what failed after a letter was
+// restored. A replay says itself which one it is, since by the time it fails
 // another may have been claimed.
 func (q *Queue) failedRound(ctx context.Context, l *letter) (int, error) {
-	on, err := subject.DLQMark(q.service, l.id)
-	if err != nil {
-		return 0, fmt.Errorf("dlq: address mark: %w", err)
-	}
-	last, err := q.lastMark(ctx, on)
+	_, last, err := q.markOf(ctx, l.id)
 	if err != nil {
 		return 0, err
 	}
@@ -139,8 +136,8 @@ func (q *Queue) failedRound(ctx context.Context, l *letter) (int, error) {
 		return 0, nil
 	case replayed && l.original.replay > 0:
 		return min(l.original.replay, max(last.Round, 1)), nil
-	case !replayed && (last.State == StateClaimed || last.State == StateReplayed):
-		return last.Round - 1, nil
+	case !replayed && (last.State == StateClaimed || last.State == StateReplayed || last.State == StateOpen):
+		return max(last.Round-1, 0), nil
 	}
 	return last.Round, nil
 }
@@ -196,6 +193,9 @@ func (q *Queue) resolve(ctx context.Context, on subject.Subject, last *Mark, not
 		return err
 	}
 	m.Note = oneLine(note, maxReason)
+	if last != nil {
+		m.Batch = last.Batch // the summary of a batch counts it
+	}
 	_, err = q.write(ctx, on, m, expected)
 	return err
 }

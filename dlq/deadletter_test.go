@@ -276,6 +276,14 @@ func (b *bundle) repeat(tb testing.TB, sequence uint64, change map[string]string
 	require.NoError(tb, err)
 }
 
+// repeatFailure stores f as the server does once it has forgotten its message id.
+func (b *bundle) repeatFailure(tb testing.TB, f *envelope.Failure) {
+	tb.Helper()
+	h := nats.Header(dlq.LetterHeader(f, 0))
+	_, err := b.js.PublishMsg(tb.Context(), &nats.Msg{Subject: "dv.plattform.dlq." + f.Subject, Header: h, Data: f.Data})
+	require.NoError(tb, err)
+}
+
 func TestResolveClosesTheLetterOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -22,9 +22,27 @@
 //		}
 //		fmt.Println(letter.ID, letter.Class, letter.Error)
 //	}
-//	replay, err := dead.Replay(ctx, letterID, dlq.ReplayRequest{
+//	replay, err := dead.Replay(ctx, letterID, dlq.Request{
 //		By: "operator:ola", Reason: "hostname fixed, DV-412",
 //	})
+//
+// After a bad night the letters are many and their causes few. Groups counts what
+// failed alike; a [Filter] means some letters, by id, group, workflow, tenant,
+// resource, state or time, and is the one way to select several, for looking and
+// for acting:
+//
+//	groups, err := dead.Groups(ctx, dlq.Filter{Since: midnight})
+//	report, err := dead.ReplayAll(ctx, dlq.Filter{Fingerprint: groups[0].Fingerprint}, dlq.Request{
+//		By: "operator:ola", Reason: "hostname fixed, DV-412", DryRun: true,
+//	})
+//
+// Without DryRun it replays, 50 letters a second unless Request.Rate says
+// otherwise; Follow waits for what becomes of them, and List with Filter.Batch
+// tells it later. DiscardAll gives letters up, RestoreAll takes that back. With
+// Request.Edit, made by [Transform] or [ReplaceData], a replay has other data.
+//
+// Closed letters stay for 30 days if somebody calls Purge now and then: a service
+// from a ticker, or an operator with dvmsg dlq purge.
 //
 // Stock tools see dead letters too: nats sub 'dv.*.dlq.>'.
 //
@@ -54,30 +72,42 @@
 // # States
 //
 //	         Replay              published            Resolve
-//	open ───────────▶ claimed ───────────▶ replayed ───────────▶ resolved
-//	 ▲                   │ ▲                  │                     │
-//	 │                   └─┘ taken over       │                     │
-//	 └────────────────────────────────────────┴─────────────────────┘
-//	                      failed again: a new copy of the letter
+//	open ───────────▶ claimed ───────────▶ replayed ───────────▶ resolved ─────┐
+//	 ▲ ▲                 │ ▲                  │                     │          │ Purge
+//	 │ │                 └─┘ taken over       │                     │          ▼
+//	 │ └──────────────────────────────────────┴─────────────────────┤       removed
+//	 │                    failed again: a new copy of the letter    │          ▲
+//	 │       Discard                                                │          │
+//	 ├───────────────▶ discarded ───────────────────────────────────┴──────────┘
+//	 └───────────────────┘ Restore
 //
-// A state is derived from the newest copy of the letter and the last mark. A
-// copy that the mark does not know, and that failed no earlier than in the round
-// of the mark, opens the letter again. Discarded is closed like resolved.
+// A state is derived from the newest copy of the letter and the last mark. The
+// newest copy is the one of the highest round, and of several the last. A copy
+// that the mark does not know, and that failed no earlier than in the round of
+// the mark, opens the letter again, also a discarded one: nothing is hidden that
+// nobody has seen. Resolved, discarded and removed letters are closed.
 //
 // # Guarantees
 //
 //   - DeadLetter returns nil only after the server has acknowledged the letter,
 //     in the right stream. The same failure reported again within the duplicate
 //     window (two minutes) is stored once, and listed once for ever.
-//   - The bytes are never changed. The original's headers are kept, those of the
+//   - A letter's bytes are never changed; an edit is of a replay. The original's headers are kept, those of the
 //     server (Nats-*) excepted, up to 64 values and 16 KiB; what is cut is
 //     counted. A message so large that no letter around it fits is kept without
 //     its bytes, which are then only in its own stream.
 //   - Of any number of operators that replay one letter at once, exactly one
 //     does. The server stores a replay only while its claim is the last mark, so
 //     that also one who slept through the loss of his claim changes nothing.
+//     The same holds for whoever discards and restores, and for calls that act on
+//     many letters: each letter is claimed by itself.
 //   - A crash at any point loses no letter and replays none twice. What a claim
-//     left undone, the next Replay finds out and finishes in the same round.
+//     left undone, the next Replay finds out and finishes in the same round; a
+//     call with a Filter is finished by doing it again.
+//   - An edit changes the data and not one other byte of the message. It keeps its
+//     envelope id, so the inbox applies it once, edited or not.
+//   - What is not closed never expires. Open refuses streams that would let it.
+//     Purge leaves nothing half, wherever it ends.
 //   - A replay reaches the durable that gave up, and nobody else: no other
 //     consumer, client or site. Nothing is ever replayed by itself.
 //   - A letter without a mark, or with one that cannot be read, stays visible.
@@ -94,9 +124,16 @@
 // # Errors
 //
 // [ErrFull], [ErrNoStream], [ErrNotFound], [ErrDuplicate] and [ErrNoData] are for
-// errors.Is; [*ConflictError], [*ResolvedError], [*SecurityError],
-// [*MalformedError] and [*FieldError] for errors.AsType. An error that the server did not send never
-// means that nothing was stored; every method may be called again.
+// errors.Is; [*ConflictError], [*ResolvedError], [*SecurityError], [*AddressError],
+// [*EditError], [*TooManyError], [*MalformedError] and [*FieldError] for
+// errors.AsType. An error that the server did not send never means that nothing
+// was stored; every method may be called again.
+//
+// # Size
+//
+// A listing reads the headers of all letters, whatever it selects. The index that
+// finds a letter by its id, the counts of groups and the selection of letters hold
+// 100 to 150 bytes of each letter.
 //
 // # Rights
 //
@@ -104,13 +141,16 @@
 // $JS.API.STREAM.INFO and $JS.API.STREAM.MSG.GET of both streams. An operator
 // also publishes dv.<service>.replay.* and reads through
 // $JS.API.CONSUMER.{CREATE,INFO,DELETE} and $JS.API.CONSUMER.MSG.NEXT of both.
+// Who purges also publishes $JS.API.STREAM.MSG.DELETE of both and
+// $JS.API.STREAM.PURGE of DV_<SERVICE>_DLQOPS.
 //
 // # Security
 //
-// Letters hold what the platform's users wrote. List and the log never show
-// data; Show does, so ask who is looking first. What a letter says about a
+// Letters hold what the platform's users wrote. List, Groups, marks and the log
+// never show data; Show does, and so does the dry run of an edit, so ask who is
+// looking first. What a letter says about a
 // message of class decode comes from its headers and is a claim of whoever
 // published it. A contradiction between headers and envelope is kept in the
 // letter as far as there is room, and a letter of class security is never
-// replayed: replaying makes no message honest.
+// replayed, edited or not: neither makes a message honest.
 package dlq

@@ -36,7 +36,8 @@ type ConflictError struct {
 	// State is what the other made of the letter: claimed, replayed, or whatever
 	// came after it. It is unknown when the last mark cannot be read.
 	State State
-	// By and At say who, and when the server stored the mark.
+	// By and At say who, and when the server stored the mark. By is empty where
+	// nobody has acted on the letter, which is in no state to be restored.
 	By string
 	At time.Time
 }
@@ -46,14 +47,17 @@ func (e *ConflictError) Error() string {
 	if e.State == StateUnknown {
 		return fmt.Sprintf("dlq: letter %s: its last mark cannot be read by this version: use the one that wrote it", e.LetterID)
 	}
+	if e.By == "" {
+		return fmt.Sprintf("dlq: letter %s: is %s", e.LetterID, e.State)
+	}
 	return fmt.Sprintf("dlq: letter %s: %s by %s at %s", e.LetterID, e.State, e.By, e.At.UTC().Format(time.RFC3339))
 }
 
 // ResolvedError says that the letter is closed: handled, or discarded by an
-// operator. A closed letter is not replayed.
+// operator. A closed letter is not replayed; a discarded one can be restored.
 type ResolvedError struct {
 	LetterID string
-	// State is resolved or discarded.
+	// State is resolved, discarded or removed.
 	State State
 	// By and At say who, and when the server stored the mark.
 	By string
@@ -67,9 +71,12 @@ func (e *ResolvedError) Error() string {
 
 // SecurityError says that the letter is of class security: the message
 // contradicts itself, such as a header that names another tenant than the
-// envelope. It is never replayed as it is, since a replay is made of what the
-// letter kept and could pass the check that the original failed. Have the
-// producer publish an honest message instead.
+// envelope. It is never replayed, since a replay is made of what the letter kept
+// and could pass the check that the original failed. An edit changes nothing
+// about that: the contradiction is about who the message is from and which one it
+// is, not in its data, and the id in a forged envelope may be that of an honest
+// message, which the inbox would then take for handled. Have the producer publish
+// an honest message instead, and discard the letter.
 type SecurityError struct {
 	LetterID string
 	// Reason is the contradiction, as the letter has it.
@@ -79,6 +86,52 @@ type SecurityError struct {
 // Error returns why the letter is not replayed, and what to do instead.
 func (e *SecurityError) Error() string {
 	return fmt.Sprintf("dlq: letter %s: is of class security and is not replayed: have its producer publish an honest message: %s", e.LetterID, e.Reason)
+}
+
+// AddressError says that a letter cannot be replayed because its durable, or its
+// original's subject, is nothing that could be addressed. It can be discarded.
+type AddressError struct {
+	LetterID string
+	// Err says what is wrong.
+	Err error
+}
+
+// Error returns the letter and the cause.
+func (e *AddressError) Error() string {
+	return fmt.Sprintf("dlq: letter %s: cannot be replayed, only discarded: %v", e.LetterID, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *AddressError) Unwrap() error { return e.Err }
+
+// EditError says that the data of a letter cannot be edited as it was asked for.
+// The letter is as it was.
+type EditError struct {
+	LetterID string
+	// Err says why. It is what the function of [Transform] returned, or holds none
+	// of the data.
+	Err error
+}
+
+// Error returns the letter and the cause.
+func (e *EditError) Error() string {
+	return fmt.Sprintf("dlq: letter %s: edit: %v", e.LetterID, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *EditError) Unwrap() error { return e.Err }
+
+// TooManyError says that a Filter means more letters than Request.Max. Nothing
+// was done. Narrow the filter, or allow more.
+type TooManyError struct {
+	// Matched is how many letters the filter lets through, Max how many were
+	// allowed.
+	Matched, Max int
+}
+
+// Error returns both numbers.
+func (e *TooManyError) Error() string {
+	return fmt.Sprintf("dlq: %d letters match and at most %d are allowed: nothing was done: narrow the filter, or allow more", e.Matched, e.Max)
 }
 
 // MalformedError says that one stored message of the dead-letter stream is no
@@ -101,7 +154,7 @@ func (e *MalformedError) Unwrap() error { return e.Err }
 // FieldError says which argument breaks which rule. Several come joined
 // (errors.Join).
 type FieldError struct {
-	// Field names what the caller gave, such as "ReplayRequest.Reason".
+	// Field names what the caller gave, such as "Request.Reason".
 	Field string
 	// Reason says what is wrong and what to do. It never holds the value.
 	Reason string

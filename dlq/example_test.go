@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"codeberg.org/dataverket/messaging/dlq"
+	"codeberg.org/dataverket/messaging/envelope"
 	"codeberg.org/dataverket/messaging/natsconn"
 	"codeberg.org/dataverket/messaging/subject"
 )
@@ -43,7 +46,7 @@ func ExampleQueue_List() {
 // One letter, after its cause is gone.
 func ExampleQueue_Replay() {
 	replay := func(ctx context.Context, dead *dlq.Queue, letterID string) error {
-		done, err := dead.Replay(ctx, letterID, dlq.ReplayRequest{
+		done, err := dead.Replay(ctx, letterID, dlq.Request{
 			By: "operator:ola", Reason: "hostname fixed, DV-412",
 		})
 		if conflict, ok := errors.AsType[*dlq.ConflictError](err); ok {
@@ -57,6 +60,78 @@ func ExampleQueue_Replay() {
 		return nil
 	}
 	_ = replay
+}
+
+// What failed most since midnight is replayed as a whole, and waited for.
+func ExampleQueue_ReplayAll() {
+	replay := func(ctx context.Context, dead *dlq.Queue, midnight time.Time) error {
+		groups, err := dead.Groups(ctx, dlq.Filter{Since: midnight})
+		if err != nil || len(groups) == 0 {
+			return err
+		}
+		report, err := dead.ReplayAll(ctx, dlq.Filter{Fingerprint: groups[0].Fingerprint, State: dlq.StateOpen}, dlq.Request{
+			By: "operator:ola", Reason: "hostname fixed, DV-412", Rate: 20,
+		})
+		for _, o := range report.Outcomes {
+			if o.Err != nil {
+				fmt.Println(o.LetterID, o.State, o.Err)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		became, err := dead.Follow(ctx, report.Replayed(), nil)
+		fmt.Println(len(became.Resolved), "handled,", len(became.FailedAgain), "failed again")
+		return err
+	}
+	_ = replay
+}
+
+// The payload is repaired by the types that made it. What the type does not know
+// stays as it is.
+func ExampleTransform() {
+	type ServerProvisionedV1 struct {
+		Hostname string `json:"hostname"`
+	}
+	serverProvisioned := envelope.MustEvent[ServerProvisionedV1](envelope.EventSpec{
+		Service: subject.Maskin, Entity: "server", Verb: "provisioned", Version: 1,
+	})
+	repair := func(ctx context.Context, dead *dlq.Queue, letterID string) error {
+		rehearsed, err := dead.Replay(ctx, letterID, dlq.Request{
+			By: "operator:ola", Reason: "hostname lower case, DV-412", DryRun: true,
+			Edit: dlq.Transform(serverProvisioned, func(old ServerProvisionedV1) (ServerProvisionedV1, error) {
+				old.Hostname = strings.ToLower(old.Hostname)
+				return old, nil
+			}),
+		})
+		if err != nil || rehearsed.Edit == nil {
+			return err // nil: nothing to repair
+		}
+		for _, c := range rehearsed.Edit.Changes {
+			fmt.Println(c.Path, string(c.Old), "->", string(c.New))
+		}
+		return nil
+	}
+	_ = repair
+}
+
+// A service keeps its own house in order.
+func ExampleQueue_Purge() {
+	daily := func(ctx context.Context, dead *dlq.Queue) error {
+		for {
+			if _, err := dead.Purge(ctx, dlq.PurgeRequest{}); err != nil {
+				return err
+			}
+			select {
+			case <-time.After(24 * time.Hour):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+	_ = daily
 }
 
 // The zero filter is what an operator has to look at; StateAny shows the rest.

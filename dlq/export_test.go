@@ -43,7 +43,7 @@ func LetterHeader(f *envelope.Failure, round int) envelope.Header {
 // ReplayHeader returns the headers of a replay of the letter with header h.
 func ReplayHeader(h envelope.Header, round int) envelope.Header {
 	l, _ := parseLetter(h)
-	return replayHeader(l, round)
+	return replayHeader(l, round, "")
 }
 
 // LetterID returns the id that the parts of a failure give.
@@ -67,16 +67,19 @@ type Replaying struct {
 }
 
 // Claim takes the first step of Replay.
-func (q *Queue) Claim(ctx context.Context, letterID string, req ReplayRequest) (*Replaying, error) {
-	l, _, err := q.read(ctx, letterID)
+func (q *Queue) Claim(ctx context.Context, letterID string, req Request) (*Replaying, error) {
+	at, err := q.locate(ctx, letterID)
 	if err != nil {
 		return nil, err
 	}
-	r, err := q.newReplaying(l, req)
+	r, err := q.newReplaying(ctx, pick{letterID, at}, order{Request: req})
+	if err == nil {
+		err = q.admit(ctx, r)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &Replaying{q, r}, q.claim(ctx, r)
+	return &Replaying{q, r}, q.mark(ctx, r)
 }
 
 // Deliver takes the second step.
@@ -90,11 +93,7 @@ func (p *Replaying) Conclude(ctx context.Context) (Replay, error) {
 
 // WriteMark stores a mark behind the last one.
 func (q *Queue) WriteMark(ctx context.Context, l Letter, state State, by string) error {
-	r, err := q.newReplaying(l, ReplayRequest{})
-	if err != nil {
-		return err
-	}
-	last, err := q.lastMark(ctx, r.on)
+	on, last, err := q.markOf(ctx, l.ID)
 	if err != nil {
 		return err
 	}
@@ -102,10 +101,18 @@ func (q *Queue) WriteMark(ctx context.Context, l Letter, state State, by string)
 	if last != nil {
 		round, expected = last.Round, last.Sequence
 	}
-	m, err := newMark(state, round, by, "test", l.stored())
+	m, err := newMark(state, round, by, "test", l.place().stored)
 	if err != nil {
 		return err
 	}
-	_, err = q.write(ctx, r.on, m, expected)
+	_, err = q.write(ctx, on, m, expected)
 	return err
 }
+
+// Merge is merge.
+func Merge(raw, before, after string) string {
+	return string(merge([]byte(raw), []byte(before), []byte(after)))
+}
+
+// Changes is changes.
+func Changes(old, changed string) []Change { return changes([]byte(old), []byte(changed)) }

@@ -17,44 +17,68 @@ import (
 // a second pass rather than the memory.
 const maxHeld = 5000
 
-// gathering is a listing under way. Only behind the last stored letter is it
-// known which copy of each letter is the newest.
+// gathering is one reading of all letters. Only behind the last stored one is it
+// known which copy of each letter is the newest, so what was kept of a copy is
+// given up when a newer one comes.
 type gathering struct {
-	filter Filter
+	filter *matcher
 	marks  map[key]Mark
-	hold   int
 
-	newest map[key]uint64
+	// keep sees a copy that the filter lets through and that is the newest of its
+	// letter so far; drop sees a letter whose newest copy it does not let through.
+	keep func(key, *Letter)
+	drop func(key)
+	// malformed sees what is no letter, at once; false leaves. Default: passed
+	// over.
+	malformed func(error) bool
+
+	newest map[key]place
 	last   uint64
 	lastAt time.Time
-	// held holds the letters that are let through; nil when they were too many.
-	held map[key]Letter
-	// left says that the loop was left.
-	left bool
+	left   bool // malformed has left
 }
 
-func newGathering(f Filter, marks map[key]Mark, hold int) *gathering {
-	return &gathering{filter: f, marks: marks, hold: hold, newest: map[key]uint64{}, held: map[key]Letter{}}
+// newGathering returns a gathering that keeps nothing yet.
+func newGathering(f Filter) *gathering {
+	return &gathering{
+		filter: newMatcher(f), newest: map[key]place{},
+		keep: func(key, *Letter) {}, drop: func(key) {}, malformed: func(error) bool { return true },
+	}
 }
 
-// take sees each stored letter in the first pass. What is no letter is said at
-// once.
-func (g *gathering) take(m jetstream.Msg, meta *jetstream.MsgMetadata, yield func(Letter, error) bool) bool {
+// gather reads the last marks and then all letters.
+func (q *Queue) gather(ctx context.Context, g *gathering) (err error) {
+	if err := g.filter.validate(); err != nil {
+		return err
+	}
+	if g.marks, err = q.lastMarks(ctx); err != nil {
+		return err
+	}
+	err = q.run(ctx, q.allLetters(), func(m jetstream.Msg, meta *jetstream.MsgMetadata) (bool, error) {
+		return g.take(m, meta), nil
+	})
+	if err == nil && !g.left {
+		q.adopt(g)
+	}
+	return err
+}
+
+// take sees each stored letter.
+func (g *gathering) take(m jetstream.Msg, meta *jetstream.MsgMetadata) bool {
 	g.last, g.lastAt = meta.Sequence.Stream, meta.Timestamp
 	l, k, err := g.read(m, meta)
-	if err != nil {
-		g.left = !yield(l, &MalformedError{meta.Sequence.Stream, err})
-		return !g.left
-	}
-	g.newest[k] = l.LetterSequence
 	switch {
-	case g.held == nil:
-	case !g.filter.matches(&l):
-		delete(g.held, k) // an older copy may have been let through
-	case len(g.held) == g.hold:
-		g.held = nil
-	default:
-		g.held[k] = l
+	case err != nil:
+		g.left = !g.malformed(&MalformedError{meta.Sequence.Stream, err})
+		return !g.left
+	case !l.place().beats(g.newest[k]):
+		return true // a late second writing of an earlier failure
+	}
+	g.newest[k] = l.place()
+	if g.filter.matches(k, &l) {
+		g.keep(k, &l)
+	} else {
+		g.drop(k) // an older copy may have been let through
 	}
 	return true
 }
@@ -74,8 +98,8 @@ func (g *gathering) read(m jetstream.Msg, meta *jetstream.MsgMetadata) (Letter, 
 }
 
 // yieldHeld ends a listing of one pass.
-func (g *gathering) yieldHeld(ctx context.Context, yield func(Letter, error) bool) error {
-	letters := slices.SortedFunc(maps.Values(g.held), func(a, b Letter) int {
+func yieldHeld(ctx context.Context, held map[key]Letter, yield func(Letter, error) bool) error {
+	letters := slices.SortedFunc(maps.Values(held), func(a, b Letter) int {
 		return cmp.Compare(a.LetterSequence, b.LetterSequence)
 	})
 	for _, l := range letters {
@@ -89,14 +113,14 @@ func (g *gathering) yieldHeld(ctx context.Context, yield func(Letter, error) boo
 	return nil
 }
 
-// yieldNewest sees each stored letter in the second pass, up to the one that
-// ended the first.
+// yieldNewest sees each stored letter in the second pass of a listing, up to the
+// one that ended the first.
 func (g *gathering) yieldNewest(m jetstream.Msg, meta *jetstream.MsgMetadata, yield func(Letter, error) bool) bool {
 	if meta.Sequence.Stream > g.last {
 		return false
 	}
 	l, k, err := g.read(m, meta)
-	if err != nil || g.newest[k] != l.LetterSequence || !g.filter.matches(&l) {
+	if err != nil || g.newest[k].sequence != l.LetterSequence || !g.filter.matches(k, &l) {
 		return true
 	}
 	return yield(l, nil)

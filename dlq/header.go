@@ -31,6 +31,12 @@ const (
 	// HeaderRound is how many replays came before the failure, on a letter, and
 	// which replay it is, on a replay: the n of its message id.
 	HeaderRound = "Dv-Round"
+	// HeaderResource is the envelope's subject, on a letter: what the message is
+	// about.
+	HeaderResource = "Dv-Resource"
+	// HeaderEdited is the SHA-256 of the data that an operator gave a replay
+	// instead of the original's, in hex; absent where the data is the letter's.
+	HeaderEdited = "Dv-Edited"
 	// HeaderOriginalID is the message id of the original.
 	HeaderOriginalID = "Dv-Original-Id"
 	// HeaderOriginalStoredAt is when the original was stored, RFC 3339 in UTC.
@@ -63,6 +69,7 @@ var reserved = [...]string{
 	envelope.HeaderOriginalSequence, HeaderDurable, HeaderClass, HeaderError, HeaderAttempts,
 	HeaderFirstAt, HeaderLastAt, HeaderFingerprint, HeaderRound, HeaderOriginalID,
 	HeaderOriginalStoredAt, HeaderOriginalHeader, HeaderOriginalHeaderCut, HeaderDataOmitted,
+	HeaderResource, HeaderEdited,
 }
 
 // Bounds of what is kept. The server takes 64 KiB of headers; the names, the

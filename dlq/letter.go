@@ -55,6 +55,9 @@ type Letter struct {
 	TenantID      string `json:"tenant_id,omitempty"`
 	Traceparent   string `json:"traceparent,omitempty"`
 	Site          string `json:"site,omitempty"`
+	// Resource is the envelope's subject: what the message is about. It is known
+	// only where the envelope decoded.
+	Resource string `json:"resource,omitempty"`
 
 	// OriginalHeader holds the original's other headers: foreign ones, and own
 	// ones that contradicted the envelope. OriginalHeaderCut is how many values
@@ -79,7 +82,7 @@ type Letter struct {
 	// Marks holds all marks, oldest first. Only [Queue.Show] fills it.
 	Marks []Mark `json:"marks,omitempty"`
 	// Copies holds one entry for each stored failure of the letter, oldest
-	// first, this one last. Only [Queue.Show] fills it.
+	// first. Only [Queue.Show] fills it.
 	Copies []Copy `json:"copies,omitempty"`
 
 	// header is what the newest copy was stored with; a replay is made from it.
@@ -125,13 +128,21 @@ func (l Letter) copy() Copy {
 	}
 }
 
-// stored returns which copy l is.
-func (l Letter) stored() stored { return stored{l.LetterSequence, l.StoredAt} }
+// place returns which copy l is.
+func (l *Letter) place() place { return place{stored{l.LetterSequence, l.StoredAt}, l.Round} }
+
+// batch returns the batch that the last mark belongs to.
+func (l *Letter) batch() string {
+	if l.Mark == nil {
+		return ""
+	}
+	return l.Mark.Batch
+}
 
 // settle sets what follows from the last mark.
 func (l *Letter) settle(last *Mark) {
 	l.Mark = last
-	l.State = derive(l.stored(), l.Round, last)
+	l.State = derive(l.place(), last)
 }
 
 // idPrefix and idDigits are the form of a letter id; package subject checks it
@@ -213,11 +224,16 @@ func parseLetter(h envelope.Header) (Letter, error) {
 		TenantID:          r.text(envelope.HeaderTenantID),
 		Traceparent:       r.text(envelope.HeaderTraceparent),
 		Site:              r.text(envelope.HeaderSite),
+		Resource:          r.text(HeaderResource),
 		OriginalHeader:    unpack(h),
 		OriginalHeaderCut: r.count(HeaderOriginalHeaderCut),
 		Size:              r.count(HeaderDataOmitted),
 		DataOmitted:       h.Get(HeaderDataOmitted) != "",
 		header:            h,
+	}
+	if l.Fingerprint == "" {
+		// Of another author; without one it would be in no group.
+		l.Fingerprint = fingerprint(l.Class, l.Durable, l.Type, l.Error)
 	}
 	if !isLetterID(l.ID) {
 		r.fault(envelope.HeaderLetterID, "is no letter id")

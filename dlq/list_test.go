@@ -33,7 +33,7 @@ func TestListFiltersByEveryField(t *testing.T) {
 	first := b.bury(t, plain)
 	between := time.Now()
 	other := failed(t, func(f *envelope.Failure) {
-		m := message(t, "tenant-2")
+		m := messageAbout(t, "tenant-2", "server-2")
 		data, err := m.Envelope.Encode()
 		require.NoError(t, err)
 		f.Envelope, f.Header, f.Data = m.Envelope, m.Header(), data
@@ -58,6 +58,10 @@ func TestListFiltersByEveryField(t *testing.T) {
 		"since":       {dlq.Filter{Since: between}, sorted(second, foreign)},
 		"until":       {dlq.Filter{Until: between}, sorted(first)},
 		"exact since": {dlq.Filter{Since: b.show(t, foreign).StoredAt}, sorted(foreign)},
+		"resource":    {dlq.Filter{Resource: "server-2"}, sorted(second)},
+		"ids":         {dlq.Filter{IDs: []string{foreign, first}}, sorted(first, foreign)},
+		"ids and":     {dlq.Filter{IDs: []string{foreign, first}, Class: envelope.ClassDecode}, sorted(foreign)},
+		"other batch": {dlq.Filter{Batch: "none"}, []string{}},
 		"both":        {dlq.Filter{TenantID: "tenant-2", Durable: durable}, []string{}},
 	} {
 		require.Equal(t, c.want, ids(b.list(t, c.filter)), name)
@@ -79,7 +83,8 @@ func TestListFiltersByState(t *testing.T) {
 	replay(replayed)
 	replay(resolved)
 	require.NoError(t, b.queue.Resolve(t.Context(), resolved, ""))
-	require.NoError(t, b.queue.WriteMark(t.Context(), b.show(t, discarded), dlq.StateDiscarded, "operator:ola"))
+	_, err = b.queue.Discard(t.Context(), discarded, request("ola"))
+	require.NoError(t, err)
 	b.bury(t, b.replayFailed(t, replay(again).Sequence, "again"))
 
 	for state, want := range map[dlq.State][]string{
@@ -93,6 +98,7 @@ func TestListFiltersByState(t *testing.T) {
 	} {
 		require.Equal(t, want, ids(b.list(t, dlq.Filter{State: state})), state)
 	}
+	require.Equal(t, sorted(resolved), ids(b.list(t, dlq.Filter{IDs: []string{resolved}})), "who names one means it in any state")
 	for _, l := range b.list(t, dlq.Filter{State: dlq.StateAny}) {
 		require.Equal(t, l.ID == open, l.Mark == nil)
 		require.Empty(t, l.Data)
@@ -104,10 +110,15 @@ func TestListFiltersByState(t *testing.T) {
 func TestListRefusesAFilterThatMeansNothing(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	_, err := collect(t.Context(), setup(t).queue, dlq.Filter{State: "opne", Class: "x", Since: now, Until: now})
+	_, err := collect(t.Context(), setup(t).queue, dlq.Filter{
+		IDs: []string{}, State: "opne", Class: "x", Since: now, Until: now,
+	})
+	require.ErrorContains(t, err, "Filter.IDs: is empty")
 	require.ErrorContains(t, err, "Filter.State")
 	require.ErrorContains(t, err, "Filter.Class")
 	require.ErrorContains(t, err, "Filter.Until")
+	_, err = collect(t.Context(), setup(t).queue, dlq.Filter{IDs: []string{"l12"}})
+	require.ErrorContains(t, err, "Filter.IDs: holds what is no letter id")
 }
 
 // What somebody else published there is said, and hides nothing behind it.

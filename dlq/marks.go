@@ -22,7 +22,7 @@ type Mark struct {
 	// Op names the operation, a UUID. It tells a writer that lost its answer
 	// whether the mark it reads is its own.
 	Op string `json:"op"`
-	// State is claimed, replayed, resolved or discarded.
+	// State is claimed, replayed, resolved, discarded, open (restored) or removed.
 	State State `json:"state"`
 	// Round is the replay it is about, counted from 1; 0 where no replay is.
 	Round int `json:"round"`
@@ -32,6 +32,14 @@ type Mark struct {
 	// Reason is the operator's, Note what the program has to add.
 	Reason string `json:"reason,omitempty"`
 	Note   string `json:"note,omitempty"`
+	// Batch is shared by the marks of one call that acted on many letters, and
+	// by those with which their durable resolved them; see [Report].
+	Batch string `json:"batch,omitempty"`
+	// OldData and NewData are the SHA-256 of the letter's data and of what was
+	// replayed instead, in hex; empty where a replay was not edited. The data
+	// itself is never in a mark.
+	OldData string `json:"old_data_sha256,omitempty"`
+	NewData string `json:"new_data_sha256,omitempty"`
 	// LetterSequence and LetterStoredAt are the copy of the letter that was
 	// decided about; a later copy opens the letter again.
 	LetterSequence uint64    `json:"letter_sequence,omitempty"`
@@ -95,6 +103,16 @@ func readMark(data []byte, sequence uint64, at time.Time) Mark {
 	return m
 }
 
+// markOf returns where the marks of a letter are, and the one in force.
+func (q *Queue) markOf(ctx context.Context, letterID string) (subject.Subject, *Mark, error) {
+	on, err := subject.DLQMark(q.service, letterID)
+	if err != nil {
+		return on, nil, fmt.Errorf("dlq: address mark: %w", err)
+	}
+	last, err := q.lastMark(ctx, on)
+	return on, last, err
+}
+
 // lastMark returns the mark in force, nil for none. It is asked of the stream's
 // leader: a replica that lags behind would report a letter that is claimed as
 // open.
@@ -148,7 +166,7 @@ func newMark(state State, round int, by, reason string, about stored) (Mark, err
 }
 
 // overtakenError says that the last mark is not the one that was expected; last
-// is the one that is.
+// is the one that is, nil where all marks of the letter were removed.
 type overtakenError struct{ last *Mark }
 
 func (e *overtakenError) Error() string { return "dlq: another mark came first" }
@@ -179,11 +197,11 @@ func (q *Queue) write(ctx context.Context, on subject.Subject, m Mark, expected 
 		if o := outcomeOf(err); o != refused && o != unknown {
 			return Mark{}, publishError(doing, q.opsName, err)
 		}
-		settled, last, readErr := q.compare(ctx, on, m, expected)
+		became, last, readErr := q.compare(ctx, on, m, expected)
 		switch {
-		case settled && last != nil:
+		case became == ours:
 			return *last, nil
-		case last != nil:
+		case became == others:
 			return Mark{}, &overtakenError{last}
 		case try == tries || readErr != nil:
 			return Mark{}, errors.Join(publishError(doing, q.opsName, err), readErr)
@@ -194,17 +212,25 @@ func (q *Queue) write(ctx context.Context, on subject.Subject, m Mark, expected 
 	}
 }
 
-// compare asks what became of m: settled with our own mark, another mark, or
-// neither while the last mark is still the expected one.
-func (q *Queue) compare(ctx context.Context, on subject.Subject, m Mark, expected uint64) (settled bool, last *Mark, err error) {
-	last, err = q.lastMark(ctx, on)
+// fate is what became of a mark whose writing was refused or not answered.
+type fate uint8
+
+const (
+	undecided fate = iota // the last mark is still the expected one
+	ours                  // it is the last mark
+	others                // another one is, or none although one was expected
+)
+
+// compare asks what became of m, and for the last mark.
+func (q *Queue) compare(ctx context.Context, on subject.Subject, m Mark, expected uint64) (fate, *Mark, error) {
+	last, err := q.lastMark(ctx, on)
 	switch {
-	case err != nil || last == nil || last.Sequence == expected:
-		return false, nil, err
-	case last.Op == m.Op:
-		return true, last, nil
+	case err != nil, last == nil && expected == 0, last != nil && last.Sequence == expected:
+		return undecided, last, err
+	case last != nil && last.Op == m.Op:
+		return ours, last, nil
 	}
-	return false, last, nil
+	return others, last, nil
 }
 
 // pause waits before the next try, or until ctx ends.

@@ -42,6 +42,39 @@ func TestLateCopyOfTheOriginalDoesNotOpenAnOutstandingReplay(t *testing.T) {
 	require.Equal(t, dlq.StateReplayed, b.show(t, id).State)
 }
 
+// The replay has failed, and then the original comes once more, since the consumer
+// died before it terminated it. That is no reason to wait for a replay that has
+// ended, nor to replay what was failed before.
+func TestLateRepetitionOfTheOriginalDoesNotHideAFailedReplay(t *testing.T) {
+	t.Parallel()
+	for name, hold := range map[string]int{"held": 10, "two passes": 1} {
+		b := setup(t)
+		b.queue.Hold(hold)
+		f := failed(t)
+		id := b.bury(t, f)
+		b.bury(t, failed(t))
+		r, err := b.queue.Replay(t.Context(), id, request("ola"))
+		require.NoError(t, err)
+		b.bury(t, b.replayFailed(t, r.Sequence, "again"))
+		require.Equal(t, dlq.StateOpen, b.show(t, id).State)
+		b.repeat(t, 1, nil)
+		require.Equal(t, 4, b.letters(t), name)
+
+		for _, q := range []*dlq.Queue{b.queue, b.open(t, dlq.Config{})} {
+			l, err := q.Show(t.Context(), id)
+			require.NoError(t, err)
+			require.Equal(t, dlq.StateOpen, l.State)
+			require.Equal(t, 1, l.Round)
+			require.Equal(t, "again", l.Error)
+			require.Len(t, l.Copies, 3, "the late one is history")
+		}
+		require.Equal(t, "again", b.list(t, dlq.Filter{IDs: []string{id}})[0].Error)
+		r, err = b.queue.Replay(t.Context(), id, request("kari"))
+		require.NoError(t, err, "without Again")
+		require.Equal(t, 2, r.Round)
+	}
+}
+
 // The replay failed and is a letter again, but terminating it was lost; it came
 // again and was handled. The effect is there, so nothing is left to do.
 func TestHandledRedeliveryOfAFailedReplayClosesTheLetter(t *testing.T) {

@@ -158,6 +158,9 @@ func (l letter) setOriginal(h envelope.Header) {
 	}
 	setTime(h, HeaderOriginalStoredAt, o.storedAt)
 	set(h, HeaderOriginalID, o.id)
+	if e := l.failure.Envelope; e != nil {
+		set(h, HeaderResource, oneLine(e.Subject, maxRepeated))
+	}
 }
 
 // setFailure says what happened to it.

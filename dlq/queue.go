@@ -114,16 +114,29 @@ func (q *Queue) find(ctx context.Context, name, declare string) (jetstream.Strea
 	if err != nil {
 		return nil, fmt.Errorf("dlq: open %s: look up %s: %w", q.service, name, err)
 	}
-	return stream, checkDirect(stream.CachedInfo())
+	return stream, checkStream(stream.CachedInfo())
 }
 
-// checkDirect refuses a stream that answers reads from any replica: the last
-// mark of a letter must be the last one, or two operators get the same letter.
-func checkDirect(info *jetstream.StreamInfo) error {
-	if info.Config.AllowDirect {
-		return fmt.Errorf("dlq: stream %s allows direct reads, which may be stale: set AllowDirect to false (topology.Apply)", info.Config.Name)
+// checkStream refuses a stream that answers reads from any replica, since the
+// last mark of a letter must be the last one, or two operators get the same
+// letter; and one that removes messages by itself: letters that nobody has
+// resolved must not vanish (requirement Q4), nor a letter's marks before it.
+func checkStream(info *jetstream.StreamInfo) error {
+	var faults []error
+	fault := func(text string) {
+		faults = append(faults, fmt.Errorf("dlq: stream %s %s (topology.Apply)", info.Config.Name, text))
 	}
-	return nil
+	c := info.Config
+	if c.AllowDirect {
+		fault("allows direct reads, which may be stale: set AllowDirect to false")
+	}
+	if c.MaxAge > 0 {
+		fault("removes what is older than " + c.MaxAge.String() + ", also what nobody has resolved: set MaxAge to 0")
+	}
+	if c.Discard != jetstream.DiscardNew || c.MaxMsgsPerSubject > 0 {
+		fault("removes old messages for new ones: set Discard to new and MaxMsgsPerSubject to -1")
+	}
+	return errors.Join(faults...)
 }
 
 // info returns the current state of a stream, from its leader.
@@ -134,7 +147,7 @@ func (q *Queue) info(ctx context.Context, stream jetstream.Stream) (*jetstream.S
 	if err != nil {
 		return nil, fmt.Errorf("dlq: ask for stream %s: %w", stream.CachedInfo().Config.Name, err)
 	}
-	return info, checkDirect(info)
+	return info, checkStream(info)
 }
 
 // bounded returns ctx with the time that one request may take.

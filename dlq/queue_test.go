@@ -2,9 +2,11 @@ package dlq_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"codeberg.org/dataverket/messaging/dlq"
@@ -39,6 +41,44 @@ func TestOpenRefusesStaleReads(t *testing.T) {
 	require.NoError(t, err)
 	_, err = dlq.Open(t.Context(), js, service, dlq.Config{})
 	require.ErrorContains(t, err, "DV_PLATTFORM_DLQOPS allows direct reads")
+}
+
+// Letters that nobody resolved must not expire silently (requirement Q4): the
+// declared streams keep everything, and others are not worked with.
+func TestNothingUnresolvedIsEverRemovedByTheServer(t *testing.T) {
+	t.Parallel()
+	declared := []topology.Stream{
+		topology.DeadLetters(service, topology.Limits{}), topology.DeadLetterOps(service, topology.Limits{}),
+	}
+	for _, s := range declared {
+		c := s.Config()
+		require.Zero(t, c.MaxAge, s.Name)
+		require.Equal(t, jetstream.DiscardNew, c.Discard, s.Name)
+		require.Equal(t, jetstream.LimitsPolicy, c.Retention, s.Name)
+		require.Equal(t, int64(-1), c.MaxMsgsPerSubject, s.Name)
+		aged := topology.Set{Service: service, Streams: slices.Clone(declared)}
+		for i := range aged.Streams {
+			aged.Streams[i].MaxAge = time.Hour
+		}
+		require.ErrorContains(t, aged.Validate(), "MaxAge")
+	}
+	js := dvtest.NATS(t).JetStream()
+	createStreams(t, js, topology.Limits{})
+	for _, s := range declared {
+		for want, change := range map[string]func(*jetstream.StreamConfig){
+			"removes what is older than 1h0m0s": func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour },
+			"removes old messages for new ones": func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld },
+		} {
+			changed := s.Config()
+			change(&changed)
+			_, err := js.UpdateStream(t.Context(), changed)
+			require.NoError(t, err)
+			_, err = dlq.Open(t.Context(), js, service, dlq.Config{})
+			require.ErrorContains(t, err, s.Name+" "+want)
+			_, err = js.UpdateStream(t.Context(), s.Config())
+			require.NoError(t, err)
+		}
+	}
 }
 
 func TestOpenReportsAllFaultsAtOnce(t *testing.T) {

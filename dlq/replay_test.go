@@ -108,14 +108,14 @@ func TestReplayAsksWhoAndWhy(t *testing.T) {
 	b := setup(t)
 	id := b.bury(t, failed(t))
 	for name, c := range map[string]struct {
-		req   dlq.ReplayRequest
+		req   dlq.Request
 		parts []string
 	}{
-		"nothing":    {dlq.ReplayRequest{}, []string{"ReplayRequest.By", "ReplayRequest.Reason"}},
-		"no kind":    {dlq.ReplayRequest{By: "ola", Reason: "x"}, []string{"ReplayRequest.By"}},
-		"other kind": {dlq.ReplayRequest{By: "robot:r2", Reason: "x"}, []string{"ReplayRequest.By"}},
-		"blank":      {dlq.ReplayRequest{By: "user:1", Reason: " \n"}, []string{"ReplayRequest.Reason"}},
-		"long":       {dlq.ReplayRequest{By: "user:1", Reason: strings.Repeat("x", 1025)}, []string{"ReplayRequest.Reason"}},
+		"nothing":    {dlq.Request{}, []string{"Request.By", "Request.Reason"}},
+		"no kind":    {dlq.Request{By: "ola", Reason: "x"}, []string{"Request.By"}},
+		"other kind": {dlq.Request{By: "robot:r2", Reason: "x"}, []string{"Request.By"}},
+		"blank":      {dlq.Request{By: "user:1", Reason: " \n"}, []string{"Request.Reason"}},
+		"long":       {dlq.Request{By: "user:1", Reason: strings.Repeat("x", 1025)}, []string{"Request.Reason"}},
 	} {
 		_, err := b.queue.Replay(t.Context(), id, c.req)
 		require.Error(t, err, name)

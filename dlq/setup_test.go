@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -21,7 +23,14 @@ import (
 	"codeberg.org/dataverket/messaging/topology"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if url := os.Getenv(operatorURL); url != "" {
+		fmt.Fprintln(os.Stderr, operate(url))
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgxpool.(*Pool).backgroundHealthCheck"))
+}
 
 const (
 	service  = subject.Plattform
@@ -85,15 +94,20 @@ func (b *bundle) open(tb testing.TB, cfg dlq.Config) *dlq.Queue {
 }
 
 // request is what an operator fills in.
-func request(who string) dlq.ReplayRequest {
-	return dlq.ReplayRequest{By: "operator:" + who, Reason: "hostname fixed, DV-412"}
+func request(who string) dlq.Request {
+	return dlq.Request{By: "operator:" + who, Reason: "hostname fixed, DV-412"}
 }
 
 // message makes an event as a producer would.
 func message(tb testing.TB, tenant string) envelope.Message {
 	tb.Helper()
+	return messageAbout(tb, tenant, "server-1")
+}
+
+func messageAbout(tb testing.TB, tenant, server string) envelope.Message {
+	tb.Helper()
 	ctx := envelope.WithOrigin(tb.Context(), envelope.NewOrigin("operator:kari", tenant))
-	m, err := envelope.New(ctx, subject.Maskin, serverProvisioned().New("server-1", provisioned{ServerID: "server-1"}))
+	m, err := envelope.New(ctx, subject.Maskin, serverProvisioned().New(server, provisioned{ServerID: server}))
 	require.NoError(tb, err)
 	return m
 }
@@ -214,8 +228,7 @@ func ids(letters []dlq.Letter) []string {
 
 // sorted returns its arguments, sorted.
 func sorted(all ...string) []string {
-	slices.Sort(all)
-	return all
+	return slices.Sorted(slices.Values(all))
 }
 
 // asJSON returns v as dvmsg --json prints it.

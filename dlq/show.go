@@ -17,7 +17,11 @@ import (
 // it. An id that no letter has is an error that matches [ErrNotFound]. It is
 // safe for concurrent use.
 func (q *Queue) Show(ctx context.Context, letterID string) (Letter, error) {
-	l, raw, err := q.read(ctx, letterID)
+	at, err := q.locate(ctx, letterID)
+	if err != nil {
+		return Letter{}, err
+	}
+	l, raw, err := q.read(ctx, letterID, at.sequence)
 	if err != nil {
 		return Letter{}, err
 	}
@@ -36,20 +40,12 @@ func (q *Queue) Show(ctx context.Context, letterID string) (Letter, error) {
 	return l, err
 }
 
-// read returns the newest copy of a letter, with data, in the state of one that
-// nobody has marked.
-func (q *Queue) read(ctx context.Context, letterID string) (Letter, *jetstream.RawStreamMsg, error) {
-	k, ok := keyOf(letterID)
-	if !ok {
-		return Letter{}, nil, &FieldError{"letter id", "must be l and 40 lower-case hex digits, as List and the log give it"}
-	}
-	sequence, err := q.locate(ctx, k)
-	if err != nil {
-		return Letter{}, nil, err
-	}
+// read returns the copy of a letter that is stored at sequence, with data, in the
+// state of one that nobody has marked.
+func (q *Queue) read(ctx context.Context, letterID string, sequence uint64) (Letter, *jetstream.RawStreamMsg, error) {
 	raw, err := q.get(ctx, sequence)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return Letter{}, nil, fmt.Errorf("dlq: letter %s in %s: %w", letterID, q.lettersName, ErrNotFound)
+		return Letter{}, nil, q.notFound(letterID)
 	}
 	if err != nil {
 		return Letter{}, nil, fmt.Errorf("dlq: read letter %s: %w", letterID, err)
@@ -60,7 +56,7 @@ func (q *Queue) read(ctx context.Context, letterID string) (Letter, *jetstream.R
 	}
 	if l.ID != letterID {
 		// The stream was rolled back between two requests; the next call sees it.
-		return Letter{}, nil, fmt.Errorf("dlq: letter %s in %s: %w", letterID, q.lettersName, ErrNotFound)
+		return Letter{}, nil, q.notFound(letterID)
 	}
 	l.Data = raw.Data
 	if !l.DataOmitted {
@@ -74,13 +70,18 @@ func (q *Queue) get(ctx context.Context, sequence uint64) (*jetstream.RawStreamM
 	if sequence == 0 {
 		return nil, jetstream.ErrMsgNotFound
 	}
-	ctx, cancel := q.bounded(ctx)
-	defer cancel()
-	return q.letters.GetMsg(ctx, sequence)
+	return q.getFrom(ctx, q.letters, sequence)
 }
 
-// copies returns every stored failure of l up to the newest one: all of them are
-// on the subject that the newest one is on, since a replay keeps its original's.
+// getFrom reads one stored message from the leader of its stream.
+func (q *Queue) getFrom(ctx context.Context, stream jetstream.Stream, sequence uint64) (*jetstream.RawStreamMsg, error) {
+	ctx, cancel := q.bounded(ctx)
+	defer cancel()
+	return stream.GetMsg(ctx, sequence)
+}
+
+// copies returns every stored failure of l: all of them are on the subject that
+// the newest one is on, since a replay keeps its original's.
 func (q *Queue) copies(ctx context.Context, on string, l Letter) ([]Copy, error) {
 	var all []Copy
 	err := q.run(ctx, pass{
@@ -94,7 +95,7 @@ func (q *Queue) copies(ctx context.Context, on string, l Letter) ([]Copy, error)
 			c, _ := storedLetter(m.Subject(), envelope.Header(m.Headers()), meta.Sequence.Stream, meta.Timestamp)
 			all = append(all, c.copy())
 		}
-		return meta.Sequence.Stream < l.LetterSequence, nil
+		return true, nil
 	})
 	return all, err
 }

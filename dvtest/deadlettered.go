@@ -145,6 +145,7 @@ func fieldsOf(f dlq.Filter, l dlq.Letter) []asked {
 		{"correlation", f.CorrelationID, l.CorrelationID},
 		{"tenant", f.TenantID, l.TenantID},
 		{"fingerprint", f.Fingerprint, l.Fingerprint},
+		{"resource", f.Resource, l.Resource},
 	}
 }
 

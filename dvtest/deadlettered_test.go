@@ -101,7 +101,7 @@ func TestClosedLetterIsNotMeantUnlessAskedFor(t *testing.T) {
 	conn := dvtest.NATS(t)
 	queue := openLetters(t, conn)
 	id := bury(t, queue, newMessage(t), "no room")
-	_, err := queue.Replay(t.Context(), id, dlq.ReplayRequest{By: "operator:ola", Reason: "room made"})
+	_, err := queue.Replay(t.Context(), id, dlq.Request{By: "operator:ola", Reason: "room made"})
 	require.NoError(t, err)
 	require.NoError(t, queue.Resolve(t.Context(), id, "handled"))
 	said := failure(t, func(tb testing.TB) {

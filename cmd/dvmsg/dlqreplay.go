@@ -29,7 +29,7 @@ func newDLQReplay(fs *flag.FlagSet) verb {
 	return v
 }
 
-// check holds the request to the rules of dlq.ReplayRequest, so that all faults
+// check holds the request to the rules of dlq.Request, so that all faults
 // come at once and before the server is asked.
 func (v *dlqReplay) check(c *call) {
 	v.owner.check(c)
@@ -102,7 +102,7 @@ func (v *dlqReplay) rehearse(on shelf, l dlq.Letter, now time.Time) (dlqReplayRe
 }
 
 func (v *dlqReplay) replay(ctx context.Context, on shelf, l dlq.Letter, r *dlqReplayResult) error {
-	done, err := on.Replay(ctx, l.ID, dlq.ReplayRequest{By: v.by, Reason: v.reason, Again: v.again})
+	done, err := on.Replay(ctx, l.ID, dlq.Request{By: v.by, Reason: v.reason, Again: v.again})
 	if done.MessageID == "" {
 		return err
 	}

@@ -109,7 +109,7 @@ func describe(ctx context.Context, dead *dlq.Queue, l dlq.Letter) (seen letter, 
 // workflow behind it is done.
 func (s *supervisor) replay(ctx context.Context, dead *dlq.Queue, l letter) (*replay, error) {
 	began := time.Now()
-	if _, err := dead.Replay(ctx, l.ID, dlq.ReplayRequest{By: operator, Reason: repairReason}); err != nil {
+	if _, err := dead.Replay(ctx, l.ID, dlq.Request{By: operator, Reason: repairReason}); err != nil {
 		return nil, err
 	}
 	done := &replay{LetterID: l.ID, Server: l.Server, By: operator, Reason: repairReason}
