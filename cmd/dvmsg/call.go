@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,7 +51,7 @@ func newCall(a *app, cmd command) *call {
 		c.flags.StringVar(&c.nats, "nats", "", "`URL` of the NATS servers, several separated by commas; default: "+envNATS)
 		c.flags.StringVar(&c.creds, "creds", "", "NATS credentials `FILE`; default: "+envCreds)
 	}
-	c.flags.DurationVar(&c.timeout, "timeout", defaultTimeout, "give up after this `DURATION`; 0: never")
+	c.flags.DurationVar(&c.timeout, "timeout", cmp.Or(cmd.patience, defaultTimeout), "give up after this `DURATION`; 0: never")
 	c.flags.BoolVar(&c.json, "json", false, "print one JSON document")
 	return c
 }
@@ -121,7 +122,7 @@ func (c *call) checkArgs() {
 			c.fault("%s is missing", missing)
 		}
 	}
-	if n := len(c.command.params); len(c.args) > n {
+	if n := len(c.command.params); len(c.args) > n && !c.command.takesMany() {
 		c.fault("unexpected argument %q", c.args[n])
 	}
 }

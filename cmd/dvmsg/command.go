@@ -4,17 +4,19 @@ import (
 	"flag"
 	"slices"
 	"strings"
+	"time"
 )
 
 // command describes one verb. The table of them is the only place where commands
 // are listed; help, suggestions and the test of the documentation read it.
 type command struct {
 	path     string   // groups and verb: "dlq replay", "outbox parked list"
-	params   []string // positional arguments: "ID"; in brackets, "[ID]", if it may be missing
+	params   []string // positional arguments: "ID"; in brackets, "[ID]", if it may be missing, "[ID...]" for any number
 	summary  string   // one line, without a full stop
 	about    string   // what else there is to know
 	examples []string // the first one for the impatient
 	needs    needs
+	patience time.Duration            // default of --timeout; 0: defaultTimeout
 	make     func(*flag.FlagSet) verb // registers the verb's own flags
 }
 
@@ -27,6 +29,12 @@ const (
 )
 
 func (c command) words() []string { return strings.Fields(c.path) }
+
+// takesMany reports whether any number of arguments may follow.
+func (c command) takesMany() bool {
+	n := len(c.params)
+	return n > 0 && strings.HasSuffix(c.params[n-1], "...]")
+}
 
 func (c command) group() string { return c.words()[0] }
 

@@ -13,46 +13,6 @@ import (
 	"codeberg.org/dataverket/messaging/subject"
 )
 
-func dlqCommands() table {
-	return table{
-		{
-			path: "dlq list", summary: "list dead letters that wait for a decision", needs: needsNATS,
-			about: `Oldest first, by the time of the last failure, without data. Without --state it
-lists what is not closed: open, claimed, replayed and unknown letters; --state any
-lists all. Ids are cut where the beginning is unambiguous; show and replay accept
-them so.`,
-			examples: []string{
-				"dvmsg dlq list --service plattform --since 2h",
-				"dvmsg dlq list --correlation 0197a0b2-... --state any --json",
-			},
-			make: newDLQList,
-		},
-		{
-			path: "dlq show", params: []string{"ID"}, summary: "show all about one letter, with its history", needs: needsNATS,
-			about: `ID is a letter's id or the beginning of one, at least 4 digits. The payload is
-printed only with --data: it is what the platform's users wrote. In JSON it is
-base64, byte by byte as it was published.`,
-			examples: []string{
-				"dvmsg dlq show l3f9a2c17b",
-				"dvmsg dlq show l3f9a2c17b --data --json | jq -r .data | base64 -d",
-			},
-			make: newDLQShow,
-		},
-		{
-			path: "dlq replay", params: []string{"ID"}, summary: "hand one letter's message to its durable once more", needs: needsNATS,
-			about: `Only the durable that gave up receives it, with the envelope unchanged; its inbox
-keeps the effect from being applied twice. Who and why are stored with the letter
-for good. Of two operators one replays, the other is told who did. A letter whose
-replay is outstanding needs --again, one that is closed is not replayed.`,
-			examples: []string{
-				`dvmsg dlq replay l3f9a2c17b --by operator:ola --reason "hostname fixed, DV-412"`,
-				`dvmsg dlq replay l3f9a2c17b --by operator:ola --reason "hostname fixed, DV-412" --dry-run`,
-			},
-			make: newDLQReplay,
-		},
-	}
-}
-
 // owner is the flag --service: whose dead letters.
 type owner struct{ name string }
 
@@ -136,10 +96,11 @@ const (
 // letterID is the argument ID: an id or its beginning, with or without the l.
 type letterID string
 
-// checkID adds a fault where the argument cannot be an id; a missing one is
-// reported elsewhere.
-func checkID(c *call) letterID {
-	text := c.arg(0)
+// checkID reads the argument ID; a missing one is reported elsewhere.
+func checkID(c *call) letterID { return parseID(c, c.arg(0)) }
+
+// parseID adds a fault where text cannot be an id.
+func parseID(c *call, text string) letterID {
 	digits := strings.TrimPrefix(text, idPrefix)
 	ok := len(digits) >= leastDigits && len(digits) <= allDigits && strings.Trim(digits, "0123456789abcdef") == ""
 	if text != "" && !ok {
@@ -148,25 +109,24 @@ func checkID(c *call) letterID {
 	return letterID(idPrefix + digits)
 }
 
-func (id letterID) complete() bool { return len(id) == len(idPrefix)+allDigits }
-
 // find returns the letter with that id, with everything that is known about it,
 // and the shelf it stands on.
 func (id letterID) find(ctx context.Context, shelves []shelf) (shelf, dlq.Letter, error) {
-	if !id.complete() {
-		on, full, err := id.resolve(ctx, shelves)
-		if err != nil {
-			return shelf{}, dlq.Letter{}, err
+	if len(id) == len(idPrefix)+allDigits {
+		for _, s := range shelves {
+			l, err := s.Show(ctx, string(id))
+			if !errors.Is(err, dlq.ErrNotFound) {
+				return s, l, err
+			}
 		}
-		id, shelves = full, []shelf{on}
+		return shelf{}, dlq.Letter{}, id.notFound(shelves)
 	}
-	for _, s := range shelves {
-		l, err := s.Show(ctx, string(id))
-		if !errors.Is(err, dlq.ErrNotFound) {
-			return s, l, err
-		}
+	found, err := resolve(ctx, shelves, []letterID{id})
+	if err != nil {
+		return shelf{}, dlq.Letter{}, err
 	}
-	return shelf{}, dlq.Letter{}, id.notFound(shelves)
+	l, err := found[0].on.Show(ctx, found[0].ids[0])
+	return found[0].on, l, err
 }
 
 func (id letterID) notFound(shelves []shelf) error {
@@ -176,33 +136,4 @@ func (id letterID) notFound(shelves []shelf) error {
 	}
 	return fmt.Errorf("no letter %s among the dead letters of %s; closed ones are removed after a while. See: dvmsg dlq list --state any",
 		id, strings.Join(names, ", "))
-}
-
-// resolve returns the one letter whose id begins so.
-func (id letterID) resolve(ctx context.Context, shelves []shelf) (shelf, letterID, error) {
-	const named = 5 // candidates in the message
-	var (
-		on    shelf
-		found []string
-	)
-	for _, s := range shelves {
-		for l, err := range s.List(ctx, dlq.Filter{State: dlq.StateAny}) {
-			if _, malformed := errors.AsType[*dlq.MalformedError](err); malformed {
-				continue // no id that could be meant
-			}
-			if err != nil {
-				return shelf{}, "", err
-			}
-			if strings.HasPrefix(l.ID, string(id)) && len(found) < named {
-				on, found = s, append(found, l.ID)
-			}
-		}
-	}
-	switch len(found) {
-	case 0:
-		return shelf{}, "", id.notFound(shelves)
-	case 1:
-		return on, letterID(found[0]), nil
-	}
-	return shelf{}, "", fmt.Errorf("%s is the beginning of several letters; give more digits: %s", id, strings.Join(found, ", "))
 }

@@ -245,8 +245,8 @@ func TestADryRunOfAReplayChangesNothingAndEndsAsTheRealOne(t *testing.T) {
 		b.dvmsg(t, args...).failed(t, exitFailure, "replayed by operator:ola", "--again")
 	}
 	b.dvmsg(t, append(dry, "--again")...).ok(t)
-	again := decode[dlqReplayResult](t, b.dvmsg(t, append(replay[:len(replay):len(replay)], "--again", "--json")...).ok(t))
-	require.Equal(t, 2, again.Round)
+	again := decode[dlqActResult](t, b.dvmsg(t, append(replay[:len(replay):len(replay)], "--again", "--json")...).ok(t))
+	require.Equal(t, 2, again.Letters[0].Round)
 
 	require.NoError(t, b.queue.Resolve(t.Context(), id, "handled"))
 	for _, args := range [][]string{replay, dry} {
@@ -294,8 +294,10 @@ func TestADeadLetterIsListedShownReplayedAndResolved(t *testing.T) {
 	}
 
 	// Too early: it fails again, and stays the same letter.
-	replay := func() dlqReplayResult {
-		return decode[dlqReplayResult](t, b.dvmsg(t, "dlq", "replay", id, "--by", "operator:kari", "--reason", "hostname fixed, DV-412", "--json").ok(t))
+	replay := func() acted {
+		r := decode[dlqActResult](t, b.dvmsg(t, "dlq", "replay", id, "--by", "operator:kari", "--reason", "hostname fixed, DV-412", "--json").ok(t))
+		require.Equal(t, []int{1, 1, 0, 0}, []int{r.Matched, r.Done, r.Refused, r.Failed})
+		return r.Letters[0]
 	}
 	state := func() dlq.State {
 		return decode[dlqShowResult](t, b.dvmsg(t, "dlq", "show", id, "--json").ok(t)).State
@@ -307,7 +309,6 @@ func TestADeadLetterIsListedShownReplayedAndResolved(t *testing.T) {
 	repaired.Store(true)
 	done := replay()
 	require.Equal(t, 2, done.Round)
-	require.Equal(t, "operator:kari", done.By)
 	require.Equal(t, "dv.plattform.replay.plattform__from_maskin", done.Subject)
 	require.Eventually(t, func() bool { return state() == dlq.StateResolved }, soon, tick)
 	require.EqualValues(t, 1, handled.Load())
@@ -326,8 +327,10 @@ func TestJSONFieldNamesAreSnakeCase(t *testing.T) {
 	of := listed{Service: subject.Maskin}
 	for _, v := range []any{
 		migrateUpResult{}, migrateVerifyResult{Fault: "x"}, migrateExportResult{}, topologyResult{Service: subject.Maskin},
-		topologyVerifyResult{Service: subject.Maskin}, outboxResult{}, dlqListResult{}, of, dlqShowResult{of, "x", "x"},
-		dlqReplayResult{Service: subject.Maskin, Round: 1, MessageID: "x", Sequence: 1, At: time.Now(), TookOver: true, Found: true},
+		topologyVerifyResult{Service: subject.Maskin}, outboxResult{}, dlqListResult{}, of, dlqShowResult{of, "x"},
+		dlqActResult{Followed: &followed{}}, batch{Service: subject.Maskin}, followed{}, dlqGroupsResult{}, group{Service: subject.Maskin},
+		acted{subject.Maskin, "x", "x", "x", true, "x", "x", 1, &dlq.Edited{}, true, true, "x", 1, time.Now(), nil}, dlqPurgeResult{}, purged{Service: subject.Maskin}, dlq.Followed{},
+		dlq.Replay{MessageID: "x", Sequence: 1, TookOver: true, Found: true, Edit: &dlq.Edited{}, At: time.Now()}, dlq.Change{Old: []byte("1")},
 		parkedListResult{}, parkedShowResult{}, outbox.Parked{ReleasedAt: time.Now(), ReleasedBy: "x", Reason: "x"}, outbox.Decision{},
 		parkedReleaseResult{Key: "x", ID: "x"}, parkedDiscardResult{}, outboxRewindResult{Rewind: &outbox.Rewind{}}, outbox.Rewind{Key: "x", Anchor: time.Now(), DoneAt: time.Now()},
 		outbox.RewindPlan{Key: "x", Anchor: time.Now()}, outboxAnchorsResult{}, outbox.Anchor{}, outboxAcceptResult{},

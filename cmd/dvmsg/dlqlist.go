@@ -8,10 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"codeberg.org/dataverket/messaging/dlq"
-	"codeberg.org/dataverket/messaging/envelope"
 	"codeberg.org/dataverket/messaging/subject"
 )
 
@@ -19,83 +17,22 @@ import (
 const defaultLimit = 1000
 
 type dlqList struct {
-	owner        owner
-	filter       dlq.Filter
-	class, state string
-	since        string
-	limit        int
+	selection
+	limit int
 }
 
 func newDLQList(fs *flag.FlagSet) verb {
 	v := &dlqList{}
-	v.owner.register(fs)
-	fs.StringVar(&v.filter.CorrelationID, "correlation", "", "only letters of the workflow with this correlation `ID`")
-	fs.StringVar(&v.filter.TenantID, "tenant", "", "only letters of this `TENANT`")
-	fs.StringVar(&v.filter.Type, "type", "", "only this message `TYPE`, such as maskin.server.provisioned")
-	fs.StringVar(&v.filter.Durable, "durable", "", "only letters of this `DURABLE`")
-	fs.StringVar(&v.filter.Fingerprint, "fingerprint", "", "only letters that failed alike: the 64 digits that dlq show prints")
-	fs.StringVar(&v.class, "class", "", "only this `CLASS`: "+strings.Join(classes(), ", "))
-	fs.StringVar(&v.state, "state", "", "only this `STATE`: "+strings.Join(states(), ", ")+"; default: all that are not closed")
-	fs.StringVar(&v.since, "since", "", "only what failed since this `TIME`: an age (90m, 2h, 3d) or 2006-01-02T15:04:05Z")
+	v.register(fs, "all that are not closed; with --batch, any")
 	fs.IntVar(&v.limit, "limit", defaultLimit, "at most so many letters, the newest `N`; 0: all")
 	return v
 }
 
-func classes() (all []string) {
-	for _, c := range []envelope.Class{envelope.ClassPoison, envelope.ClassExhausted, envelope.ClassDecode, envelope.ClassSecurity, envelope.ClassCrash} {
-		all = append(all, string(c))
-	}
-	return all
-}
-
-func states() (all []string) {
-	for _, s := range []dlq.State{dlq.StateOpen, dlq.StateClaimed, dlq.StateReplayed, dlq.StateResolved, dlq.StateDiscarded, dlq.StateUnknown, dlq.StateAny} {
-		all = append(all, string(s))
-	}
-	return all
-}
-
 func (v *dlqList) check(c *call) {
-	v.owner.check(c)
-	oneOf(c, "--class", v.class, classes())
-	oneOf(c, "--state", v.state, states())
-	v.filter.Class, v.filter.State = envelope.Class(v.class), dlq.State(v.state)
-	since, err := parseSince(v.since, c.now())
-	if err != nil {
-		c.fault("--since: %v", err)
-	}
-	v.filter.Since = since
+	v.selection.check(c)
 	if v.limit < 0 {
 		c.fault("--limit: %d is negative; 0 means all", v.limit)
 	}
-}
-
-// oneOf adds a fault where text is given and not one of the accepted ones.
-func oneOf(c *call, name, text string, accepted []string) {
-	if text != "" && !slices.Contains(accepted, text) {
-		c.fault("%s: %q is none of %s", name, text, strings.Join(accepted, ", "))
-	}
-}
-
-// parseSince reads an age or a time; "" is the zero time.
-func parseSince(text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t, nil
-		}
-	}
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		if n, err := strconv.Atoi(days); err == nil && n > 0 {
-			return now.Add(-time.Duration(n) * day), nil
-		}
-	}
-	if d, err := time.ParseDuration(text); err == nil && d > 0 {
-		return now.Add(-d), nil
-	}
-	return time.Time{}, fmt.Errorf("%q is neither an age such as 90m, 2h or 3d nor a time such as 2006-01-02T15:04:05Z", text)
 }
 
 // listed is a letter with its service, in JSON.
@@ -113,14 +50,18 @@ type unreadable struct {
 
 // dlqListResult is the JSON of dlq list.
 type dlqListResult struct {
-	Letters    []listed     `json:"letters"`    // oldest first
-	Omitted    int          `json:"omitted"`    // older ones that --limit left out
-	Unreadable []unreadable `json:"unreadable"` // stored messages that are no letters
+	Letters    []listed          `json:"letters"`    // oldest first
+	States     map[dlq.State]int `json:"states"`     // how many in each state, those left out included
+	Omitted    int               `json:"omitted"`    // older ones that --limit left out
+	Unreadable []unreadable      `json:"unreadable"` // stored messages that are no letters
 }
 
 func (v *dlqList) run(ctx context.Context, c *call) error {
-	r := dlqListResult{Letters: []listed{}, Unreadable: []unreadable{}}
+	r := dlqListResult{Letters: []listed{}, States: map[dlq.State]int{}, Unreadable: []unreadable{}}
 	err := c.withShelves(ctx, &v.owner, func(shelves []shelf) error {
+		if err := v.complete(ctx, shelves); err != nil {
+			return err
+		}
 		for _, s := range shelves {
 			if err := v.read(ctx, s, &r); err != nil {
 				return err
@@ -147,6 +88,7 @@ func (v *dlqList) read(ctx context.Context, s shelf, r *dlqListResult) error {
 		if err != nil {
 			return err
 		}
+		r.States[l.State]++
 		own.Letters = append(own.Letters, listed{s.service, l})
 		if len(own.Letters) > 2*v.limit {
 			own.trim(v.limit) // now and then, so that memory stays bounded
@@ -175,7 +117,7 @@ func (r dlqListResult) text(p *page) {
 	} else {
 		p.letters(r.Letters)
 		p.gap()
-		p.line("%s; next: dvmsg dlq show %s", count(len(r.Letters), "letter"), r.short()(r.Letters[len(r.Letters)-1].ID))
+		p.line("%s; next: dvmsg dlq show %s", countStates(len(r.Letters)+r.Omitted, r.States), r.short()(r.Letters[len(r.Letters)-1].ID))
 	}
 	if r.Omitted > 0 {
 		p.line("%d older ones are left out; --limit 0 lists all", r.Omitted)
@@ -183,6 +125,26 @@ func (r dlqListResult) text(p *page) {
 	for _, u := range r.Unreadable {
 		p.line("warning: message %d in the dead letters of %s is no letter: %s", u.Sequence, u.Service, u.Error)
 	}
+}
+
+// countStates says how many letters there are, and in which states if not in one.
+func countStates(n int, in map[dlq.State]int) string {
+	text := count(n, "letter")
+	if len(in) < 2 {
+		return text
+	}
+	return text + ": " + inStates(in)
+}
+
+// inStates lists the states in the order of a letter's life.
+func inStates(in map[dlq.State]int) string {
+	var parts []string
+	for _, s := range states() {
+		if n := in[dlq.State(s)]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func (p *page) letters(all []listed) {

@@ -38,9 +38,7 @@ func (v *dlqShow) check(c *call) {
 // dlqShowResult is the JSON of dlq show.
 type dlqShowResult struct {
 	listed
-	// Resource is the envelope's subject: what the message is about.
-	Resource string `json:"resource,omitempty"`
-	Actor    string `json:"actor,omitempty"`
+	Actor string `json:"actor,omitempty"`
 }
 
 func (v *dlqShow) run(ctx context.Context, c *call) error {
@@ -53,10 +51,10 @@ func (v *dlqShow) run(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	// The stored headers do not say what the message is about; the bytes do,
-	// where they are an envelope at all.
+	// The stored headers do not say who it was; the bytes do, where they are an
+	// envelope at all.
 	if e, err := envelope.Decode(r.Data); err == nil {
-		r.Resource, r.Actor = e.Subject, string(e.Actor)
+		r.Actor = string(e.Actor)
 	}
 	if !v.data {
 		r.Data = nil
@@ -105,6 +103,10 @@ func (r dlqShowResult) state(p *page) string {
 	switch {
 	case m == nil:
 		return string(r.State)
+	case r.State == dlq.StateOpen && m.State == dlq.StateOpen:
+		return fmt.Sprintf("open: restored by %s, %s", m.By, p.when(m.StoredAt))
+	case r.State == dlq.StateOpen && m.State == dlq.StateDiscarded:
+		return fmt.Sprintf("open: failed again after it was discarded by %s", m.By)
 	case r.State == dlq.StateOpen:
 		return fmt.Sprintf("open: failed again after replay %d", m.Round)
 	case r.State == dlq.StateUnknown:
@@ -174,7 +176,7 @@ func (p *page) history(l dlq.Letter) {
 	}
 	for _, m := range l.Marks {
 		events = append(events, event{m.StoredAt, []string{
-			p.when(m.StoredAt), string(m.State), replayNumber(m.Round), strings.Trim(strings.Join([]string{m.By, m.Reason, m.Note}, ": "), ": "),
+			p.when(m.StoredAt), markWord(m), replayNumber(m), strings.Trim(strings.Join([]string{m.By, m.Reason, m.Note}, ": "), ": "),
 		}})
 	}
 	slices.SortStableFunc(events, func(a, b event) int { return a.at.Compare(b.at) })
@@ -185,11 +187,22 @@ func (p *page) history(l dlq.Letter) {
 	p.table([]string{"HISTORY", "WHAT", "DETAIL", "WHO AND WHY"}, rows)
 }
 
-func replayNumber(round int) string {
-	if round == 0 {
-		return ""
+// markWord names a mark as what was done.
+func markWord(m dlq.Mark) string {
+	if m.State == dlq.StateOpen {
+		return "restored"
 	}
-	return fmt.Sprintf("replay %d", round)
+	return string(m.State)
+}
+
+func replayNumber(m dlq.Mark) string {
+	switch {
+	case m.Round == 0:
+		return ""
+	case m.NewData != "":
+		return fmt.Sprintf("replay %d, with other data", m.Round)
+	}
+	return fmt.Sprintf("replay %d", m.Round)
 }
 
 // data prints the message: indented where it is JSON, else as bytes.
@@ -208,8 +221,12 @@ func (p *page) data(data []byte) {
 // next says what can be done about the letter.
 func (r dlqShowResult) next() string {
 	switch {
-	case r.DataOmitted, r.State.Closed(), r.State == dlq.StateUnknown:
-		return "next: nothing to do with dvmsg dlq replay"
+	case r.State == dlq.StateDiscarded:
+		return fmt.Sprintf("next: nothing to do; to open it again: dvmsg dlq restore %s --by operator:NAME --reason WHY", r.ID)
+	case r.State.Closed(), r.State == dlq.StateUnknown:
+		return "next: nothing to do"
+	case r.DataOmitted, r.Class == envelope.ClassSecurity:
+		return fmt.Sprintf("next: it cannot be replayed; to close it: dvmsg dlq discard %s --by operator:NAME --reason WHY", r.ID)
 	case r.State == dlq.StateReplayed:
 		return fmt.Sprintf("next: wait for %s, or: dvmsg dlq replay %s --again --by operator:NAME --reason WHY", r.Durable, r.ID)
 	}

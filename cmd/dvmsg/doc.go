@@ -1,6 +1,7 @@
 // Command dvmsg is what an operator has in hand: it creates the tables, compares
 // and applies streams and consumers, says what the outbox waits for, decides about
-// parked keys and rewinds, and lists, shows and replays dead letters.
+// parked keys and rewinds, and looks after dead letters: it lists, groups, shows,
+// replays, edits, discards and removes them.
 //
 // # Usage
 //

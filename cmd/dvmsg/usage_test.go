@@ -77,7 +77,7 @@ func TestAnUnknownCommandSuggestsTheNearest(t *testing.T) {
 		"dlq rep l3f9a":          `did you mean "dlq replay"?`,
 		"outbx statsu":           `did you mean "outbox status"?`,
 		"replay l3f9a":           `did you mean "dlq replay"?`,
-		"dlq frobnicate":         `did you mean "dlq list|show|replay"?`,
+		"dlq frobnicate":         `did you mean "dlq list|groups|show|replay|discard|restore|purge"?`,
 		"migrat":                 `did you mean "migrate"?`,
 		"help topolgy aply":      `did you mean "topology apply"?`,
 		"verify":                 "unknown command \"verify\"\n", // two groups have it
@@ -85,7 +85,8 @@ func TestAnUnknownCommandSuggestsTheNearest(t *testing.T) {
 		"parked":                 `did you mean "outbox parked"?`,
 		"parked relase":          `did you mean "outbox parked"?`,
 		"parked list":            `did you mean "outbox parked list"?`,
-		"discard x":              `did you mean "outbox parked discard"?`,
+		"discard x":              "unknown command \"discard x\"\n",
+		"release x":              `did you mean "outbox parked release"?`,
 		"outbox prked list":      `did you mean "outbox parked"?`,
 		"outbox parked relase x": `unknown command "outbox parked relase"; did you mean "outbox parked release"?`,
 		"outbox parked frob":     `did you mean "outbox parked list|show|release|discard"?`,
@@ -114,7 +115,7 @@ func TestAllFaultsAreReportedAtOnceAndBeforeAnythingIsContacted(t *testing.T) {
 	r := environment{}.dvmsg(t, "dlq", "replay", "--timeout", "-1s", "--service", "nobody", "--creds", "/no/such/file")
 	r.failed(t, exitUsage,
 		"dvmsg dlq replay: 7 faults:\n",
-		"  ID is missing\n",
+		"  say which letters to replay: by ID, or by flags",
 		"  --service: ", "use one of: sentral",
 		"  --by is missing: say who decides, as --by operator:NAME or in DVMSG_OPERATOR\n",
 		"  --reason is missing: say why",
@@ -217,7 +218,7 @@ func TestAFlagHasOneFormInAllCommands(t *testing.T) {
 func TestEveryMutationHasADryRunAndEveryCommandHasJSON(t *testing.T) {
 	t.Parallel()
 	mutations := []string{"migrate up", "topology apply", "outbox parked release", "outbox parked discard",
-		"outbox rewind", "outbox accept", "dlq replay"}
+		"outbox rewind", "outbox accept", "dlq replay", "dlq discard", "dlq restore", "dlq purge"}
 	for _, c := range commands() {
 		require.NotNil(t, c.flags().Lookup("json"), c.path)
 		require.Equal(t, slices.Contains(mutations, c.path), c.flags().Lookup("dry-run") != nil, c.path)
