@@ -174,6 +174,23 @@ func TestAnOutstandingReplayIsDiscardedOnlyOnDemand(t *testing.T) {
 	require.Equal(t, dlq.StateResolved, b.show(t, id).State, "the effect is there, whatever was decided")
 }
 
+// The number of a replay is never given twice, also not after a detour: the first
+// one may still be out.
+func TestARestoredLetterGoesOnCountingItsReplays(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.bury(t, failed(t))
+	_, err := b.queue.Replay(t.Context(), id, request("ola"))
+	require.NoError(t, err)
+	_, err = b.queue.Discard(t.Context(), id, again("ola"))
+	require.NoError(t, err)
+	_, err = b.queue.Restore(t.Context(), id, request("ola"))
+	require.NoError(t, err)
+	r, err := b.queue.Replay(t.Context(), id, request("ola"))
+	require.NoError(t, err)
+	require.Equal(t, id+"/r2", r.MessageID)
+}
+
 func TestOnlyDiscardedLettersAreRestored(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

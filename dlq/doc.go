@@ -92,10 +92,11 @@
 //   - DeadLetter returns nil only after the server has acknowledged the letter,
 //     in the right stream. The same failure reported again within the duplicate
 //     window (two minutes) is stored once, and listed once for ever.
-//   - A letter's bytes are never changed; an edit is of a replay. The original's headers are kept, those of the
-//     server (Nats-*) excepted, up to 64 values and 16 KiB; what is cut is
-//     counted. A message so large that no letter around it fits is kept without
-//     its bytes, which are then only in its own stream.
+//   - A letter's bytes are never changed; an edit is of a replay. The original's
+//     headers are kept, those of the server (Nats-*) excepted, up to 64 values
+//     and 16 KiB; what is cut is counted. A message so large that no letter
+//     around it fits is kept without its bytes, which are then only in its own
+//     stream.
 //   - Of any number of operators that replay one letter at once, exactly one
 //     does. The server stores a replay only while its claim is the last mark, so
 //     that also one who slept through the loss of his claim changes nothing.
