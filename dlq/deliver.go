@@ -141,7 +141,7 @@ func (q *Queue) conclude(ctx context.Context, r *replaying) error {
 // far as isReplayed knows them, and what leads back to the letter. Original
 // headers that contradicted the envelope are restored too: a replay must not
 // pass a check that the original failed. edited is the hash of data that is not
-// the letter's, or "". edited is the hash of data that is not the letter's, or "".
+// the letter's, or "".
 func replayHeader(l Letter, round int, edited string) envelope.Header {
 	h := make(envelope.Header, len(repeated)+len(reserved))
 	for _, name := range repeated {

@@ -124,8 +124,8 @@
 //
 // # Errors
 //
-// [ErrFull], [ErrNoStream], [ErrNotFound], [ErrDuplicate] and [ErrNoData] are for
-// errors.Is; [*ConflictError], [*ResolvedError], [*SecurityError], [*AddressError],
+// [ErrFull], [ErrNoStream], [ErrNotFound], [ErrDuplicate], [ErrNoData] and
+// [ErrForgotten] are for errors.Is; [*ConflictError], [*ResolvedError], [*SecurityError], [*AddressError],
 // [*EditError], [*TooManyError], [*MalformedError] and [*FieldError] for
 // errors.AsType. An error that the server did not send never means that nothing
 // was stored; every method may be called again.

@@ -112,3 +112,33 @@ func TestAnEditedReplayIsAppliedOnce(t *testing.T) {
 	_, err = b.queue.Replay(t.Context(), letters[0].ID, request("kari"))
 	requireClosed(t, err, dlq.StateResolved, "service:plattform")
 }
+
+// A message whose header names another tenant than its envelope reaches no
+// handler. It is a letter that names the tenant of the envelope, keeps the header
+// as evidence, and is never replayed.
+func TestATenantMismatchIsASecurityLetter(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	effects := b.handling(t)
+	m := message(t, "tenant-1")
+	data, err := m.Envelope.Encode()
+	require.NoError(t, err)
+	forged := &nats.Msg{Subject: m.Subject.String(), Header: nats.Header(m.Header()), Data: data}
+	forged.Header.Set(envelope.HeaderTenantID, "tenant-2")
+	_, err = b.js.PublishMsg(t.Context(), forged)
+	require.NoError(t, err)
+	b.settled(t)
+	require.Empty(t, effects())
+
+	letters := b.list(t, dlq.Filter{Class: envelope.ClassSecurity, TenantID: "tenant-1"})
+	require.Len(t, letters, 1)
+	l := b.show(t, letters[0].ID)
+	require.Equal(t, []string{"tenant-2"}, l.OriginalHeader[envelope.HeaderTenantID])
+	require.Equal(t, data, l.Data)
+	require.Equal(t, m.Envelope.CorrelationID, l.CorrelationID)
+	for _, r := range []dlq.Request{request("ola"), editing(request("ola"), dlq.ReplaceData([]byte(`{"server_id":"x"}`)))} {
+		_, err = b.queue.Replay(t.Context(), l.ID, r)
+		require.True(t, is[*dlq.SecurityError](err), "%v", err)
+	}
+	require.Empty(t, effects())
+}

@@ -23,6 +23,10 @@ var (
 	// nothing, so nobody would have received it. Try again
 	// when the stream's duplicate window, two minutes, has passed.
 	ErrDuplicate = errors.New("the server swallowed it as a duplicate")
+	// ErrForgotten: the letter was replayed before, so long ago that the inbox may
+	// have forgotten an effect of that (Config.Horizon). Request.Again replays it
+	// all the same.
+	ErrForgotten = errors.New("it was replayed longer ago than the inbox remembers")
 	// ErrNoData: the letter was stored without its bytes, because they did not
 	// fit together with the letter's headers; it cannot be replayed from here.
 	ErrNoData = errors.New("letter holds no data")

@@ -25,7 +25,8 @@ type Group struct {
 	Letters int           `json:"letters"`
 	States  map[State]int `json:"states"`
 	// FirstAt and LastAt are when the first and the last of these failures was
-	// stored, by the server's clock.
+	// stored, by the server's clock. A letter that failed again after a replay, and
+	// alike, counts from its first failure.
 	FirstAt time.Time `json:"first_at"`
 	LastAt  time.Time `json:"last_at"`
 	// Example is the id of the letter that failed last.
@@ -44,7 +45,13 @@ func (q *Queue) Groups(ctx context.Context, f Filter) ([]Group, error) {
 	groups := map[string]*Group{}
 	seen := map[key]counted{}
 	g := newGathering(f)
-	g.keep = func(k key, l *Letter) { seen[k] = counted{groupOf(groups, l), l.place(), l.State} }
+	g.keep = func(k key, l *Letter) {
+		c := counted{groupOf(groups, l), l.place(), l.State, l.StoredAt}
+		if before, ok := seen[k]; ok && before.group == c.group {
+			c.first = before.first
+		}
+		seen[k] = c
+	}
 	g.drop = func(k key) { delete(seen, k) }
 	if err := q.gather(ctx, g); err != nil {
 		return nil, err
@@ -74,6 +81,7 @@ type counted struct {
 	group *Group
 	place
 	state State
+	first time.Time // its first failure in the group
 }
 
 // groupOf returns the group of l. Texts are copied, so that a group does not keep
@@ -95,8 +103,8 @@ func groupOf(groups map[string]*Group, l *Letter) *Group {
 func (g *Group) count(c counted) {
 	g.Letters++
 	g.States[c.state]++
-	if at := c.at.UTC(); g.FirstAt.IsZero() || at.Before(g.FirstAt) {
-		g.FirstAt = at
+	if g.FirstAt.IsZero() || c.first.Before(g.FirstAt) {
+		g.FirstAt = c.first
 	}
 	if at := c.at.UTC(); at.After(g.LastAt) {
 		g.LastAt = at

@@ -72,6 +72,27 @@ func TestALetterThatFailsOtherwiseChangesItsGroup(t *testing.T) {
 	require.Empty(t, none)
 }
 
+// How long a cause has been there does not begin anew with each replay that fails
+// of it.
+func TestALetterThatFailsAlikeAgainCountsFromItsFirstFailure(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.bury(t, failed(t))
+	first := b.show(t, id).StoredAt
+	r, err := b.queue.Replay(t.Context(), id, request("ola"))
+	require.NoError(t, err)
+	again := b.replayFailed(t, r.Sequence, "no room in rack 13")
+	again.Class = envelope.ClassExhausted
+	b.bury(t, again)
+	groups, err := b.queue.Groups(t.Context(), dlq.Filter{})
+	require.NoError(t, err)
+	require.Len(t, groups, 1)
+	require.Equal(t, 1, groups[0].Letters)
+	require.Equal(t, first, groups[0].FirstAt)
+	require.Equal(t, b.show(t, id).StoredAt, groups[0].LastAt)
+	require.True(t, first.Before(groups[0].LastAt))
+}
+
 // Another author may leave the fingerprint out; such a letter is still in a group
 // that can be selected.
 func TestALetterWithoutAFingerprintGetsOne(t *testing.T) {

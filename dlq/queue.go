@@ -19,6 +19,9 @@ import (
 const (
 	DefaultTimeout    = 5 * time.Second // of Config.Timeout
 	DefaultClaimLease = time.Minute     // of Config.ClaimLease
+
+	// DefaultHorizon is that of Config.Horizon, and what an inbox remembers.
+	DefaultHorizon = 45 * 24 * time.Hour
 )
 
 // Config says how patient a Queue is. The zero value is right for production.
@@ -33,6 +36,11 @@ type Config struct {
 	// claim and publish, and the next Replay takes it over. A shorter lease does
 	// no harm: who lost a claim cannot publish under it any more. Default: 1 min.
 	ClaimLease time.Duration
+
+	// Horizon is how long the service's inboxes remember an effect. A letter whose
+	// first replay is older is replayed again only with Request.Again. Default:
+	// DefaultHorizon.
+	Horizon time.Duration
 
 	// Logger receives one line for each stored letter and each replay, without
 	// data. Default: slog.Default() at the time of Open.
@@ -65,6 +73,7 @@ func Open(ctx context.Context, js jetstream.JetStream, service subject.Service, 
 	}
 	cfg.Timeout = cmp.Or(cfg.Timeout, DefaultTimeout)
 	cfg.ClaimLease = cmp.Or(cfg.ClaimLease, DefaultClaimLease)
+	cfg.Horizon = cmp.Or(cfg.Horizon, DefaultHorizon)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	q := &Queue{
 		service: service, config: cfg, js: js,
@@ -93,7 +102,7 @@ func (c Config) validate(js jetstream.JetStream, service subject.Service) error 
 	for _, d := range []struct {
 		field string
 		value time.Duration
-	}{{"Config.Timeout", c.Timeout}, {"Config.ClaimLease", c.ClaimLease}} {
+	}{{"Config.Timeout", c.Timeout}, {"Config.ClaimLease", c.ClaimLease}, {"Config.Horizon", c.Horizon}} {
 		if d.value < 0 {
 			faults = append(faults, &FieldError{d.field, "is negative: leave it zero for the default"})
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -51,7 +52,8 @@ type Replay struct {
 // before it died is found and only marked. If that one had other data than this
 // one would have, it is a [*ConflictError] all the same.
 //
-// A letter that is closed is a [*ResolvedError], one of class security a
+// A letter that is closed is a [*ResolvedError], one that was replayed before
+// Config.Horizon matches [ErrForgotten], one of class security is a
 // [*SecurityError], one whose durable or original subject is no address an
 // [*AddressError], one without data matches [ErrNoData], and an edit that cannot
 // be made is an [*EditError].
@@ -228,6 +230,9 @@ func (q *Queue) mark(ctx context.Context, r *replaying) error {
 // abandoned claim keeps its number: its owner may have published under it.
 func (q *Queue) nextRound(ctx context.Context, r *replaying) (int, error) {
 	last := r.letter.Mark
+	if err := q.remembered(ctx, r); err != nil {
+		return 0, err
+	}
 	switch r.letter.State {
 	case StateOpen:
 		if last == nil {
@@ -242,6 +247,42 @@ func (q *Queue) nextRound(ctx context.Context, r *replaying) (int, error) {
 		}
 	}
 	return 0, refusal(r.letter.ID, last)
+}
+
+// remembered returns an error when the letter was replayed before, longer ago than
+// the inbox remembers: that replay, or a late copy of the message, may have had
+// its effect, and nothing would know any more. The first replay counts, since any
+// of them may have been the one.
+func (q *Queue) remembered(ctx context.Context, r *replaying) error {
+	l := r.letter
+	rounds, first := l.Round, l.StoredAt // the marks were lost
+	if last := l.Mark; last != nil {
+		rounds = last.Round
+		if l.State == StateClaimed {
+			rounds-- // whether that one is out is found out, whatever its age
+		}
+	}
+	if r.Again || rounds < 1 || l.State != StateOpen && l.State != StateClaimed {
+		return nil
+	}
+	info, err := q.info(ctx, q.ops)
+	if err != nil {
+		return err
+	}
+	if l.Mark != nil {
+		marks, err := q.allMarks(ctx, r.on)
+		if err != nil {
+			return err
+		}
+		if at := slices.IndexFunc(marks, func(m Mark) bool { return m.Round > 0 }); at >= 0 {
+			first = marks[at].StoredAt
+		}
+	}
+	if info.TimeStamp.Sub(first) < q.config.Horizon {
+		return nil
+	}
+	return fmt.Errorf("dlq: replay letter %s: %w: first at %s: look whether its effect is there; Request.Again replays it all the same",
+		l.ID, ErrForgotten, first.UTC().Format(time.RFC3339))
 }
 
 // abandoned returns nil when the claim is older than the lease. Both times are

@@ -443,3 +443,37 @@ func TestReplayRoundsAreCountedFromTheLetterWhenMarksAreLost(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 2, r.Round)
 }
+
+// Whether a replay of long ago had its effect, nothing knows any more once the
+// inbox has forgotten; nor does it know after a detour over discarded. So somebody
+// has to look first. What was never replayed has had no effect, however old it is.
+func TestALetterThatWasReplayedBeforeTheHorizonIsReplayedOnDemandOnly(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	old := b.open(t, dlq.Config{Horizon: 1})
+	id, detour := b.bury(t, failed(t)), b.bury(t, failed(t))
+	for _, id := range []string{id, detour} {
+		_, err := old.Replay(t.Context(), id, request("ola"))
+		require.NoError(t, err, "the first replay")
+	}
+	_, err := b.queue.Discard(t.Context(), detour, again("ola"))
+	require.NoError(t, err)
+	_, err = b.queue.Restore(t.Context(), detour, request("ola"))
+	require.NoError(t, err)
+	_, err = old.Replay(t.Context(), detour, request("ola"))
+	require.ErrorIs(t, err, dlq.ErrForgotten)
+
+	_, err = old.Replay(t.Context(), id, request("ola"))
+	require.True(t, is[*dlq.ConflictError](err), "%v", err)
+	b.bury(t, b.replayFailed(t, 2, "no room"))
+	report, err := old.ReplayAll(t.Context(), dlq.Filter{IDs: []string{id}}, dry("ola"))
+	require.NoError(t, err)
+	require.Equal(t, 1, report.Refused)
+	require.ErrorIs(t, report.Outcomes[0].Err, dlq.ErrForgotten)
+	r, err := old.Replay(t.Context(), id, again("ola"))
+	require.NoError(t, err)
+	require.Equal(t, 2, r.Round)
+	b.bury(t, b.replayFailed(t, r.Sequence, "no room"))
+	_, err = b.queue.Replay(t.Context(), id, request("ola"))
+	require.NoError(t, err, "within the horizon of 45 days")
+}

@@ -61,8 +61,12 @@ func newDLQAct(fs *flag.FlagSet, a letterAct) verb {
 	v.decision.register(fs)
 	fs.IntVar(&v.request.Max, "max", dlq.DefaultMax, "do nothing if more than `N` letters of a service are selected")
 	registerDryRun(fs, &v.request.DryRun)
+	again := "also when the last replay is still outstanding"
+	if a == replayLetters {
+		again += ", or the first one is older than the inbox horizon (45 days)"
+	}
 	if a != restoreLetters {
-		fs.BoolVar(&v.request.Again, "again", false, "also when the last replay is still outstanding")
+		fs.BoolVar(&v.request.Again, "again", false, again)
 	}
 	if a == replayLetters {
 		fs.Float64Var(&v.request.Rate, "rate", dlq.DefaultRate, "replay at most `N` letters a second")

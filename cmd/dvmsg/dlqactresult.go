@@ -155,6 +155,8 @@ func (f *followed) text() string {
 func advise(err error) error {
 	conflict, ok := errors.AsType[*dlq.ConflictError](err)
 	switch {
+	case errors.Is(err, dlq.ErrForgotten):
+		return fmt.Errorf("%w (--again)", err)
 	case !ok:
 		return err
 	case conflict.State == dlq.StateReplayed:
