@@ -57,6 +57,10 @@
 // read headers themselves. [Deliver] returns the handler's verdict, and
 // [DeliverTwice] shows that a repeat does no harm.
 //
+// [Conform] is the suite that every service should run on its handlers: it
+// delivers a few messages twice, at once, out of order, late, replayed, and with
+// crashes before and after the commit, and compares what they add up to.
+//
 // # Guarantees
 //
 // What two tests get from here has nothing in common: tests may be parallel,

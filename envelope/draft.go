@@ -93,6 +93,9 @@ func (t Type[T]) New(resourceID string, data T, opts ...Option) Draft {
 	return d
 }
 
+// TypeName returns the name on the wire of the type that the draft was made with.
+func (d Draft) TypeName() string { return d.typeName }
+
 // Message is a complete message, ready to be stored and published.
 type Message struct {
 	// Subject is where it is published.
