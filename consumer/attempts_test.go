@@ -61,8 +61,8 @@ func TestAttemptsAreHandlerStartsNotDeliveries(t *testing.T) {
 	}
 	var starts tally
 	b.run(t, b.config(withStore(newInbox(t, pool)), func(c *consumer.Config) { c.MaxAttempts = 3 }), handle(func(_ context.Context, m received) error {
-		if n := starts.add(m.Data.Hostname); n != m.Attempt {
-			return fmt.Errorf("start %d is told as attempt %d", n, m.Attempt)
+		if n := starts.add(m.Data.Hostname); n != m.Attempt || !m.Redelivered {
+			return fmt.Errorf("start %d is told as attempt %d, redelivered: %v", n, m.Attempt, m.Redelivered)
 		}
 		return errBroken
 	}))
@@ -80,8 +80,11 @@ func TestFirstDeliveryThatSucceedsWritesNoAttempt(t *testing.T) {
 	t.Parallel()
 	b, pool := setup(t), dvtest.Postgres(t)
 	var most int
-	b.run(t, b.config(withStore(newInbox(t, pool)), func(c *consumer.Config) { c.Concurrency = 1 }), handle(func(context.Context, received) error {
+	b.run(t, b.config(withStore(newInbox(t, pool)), func(c *consumer.Config) { c.Concurrency = 1 }), handle(func(_ context.Context, m received) error {
 		most = max(most, rowsOf(t, pool, "inbox_attempts"))
+		if m.Redelivered {
+			return errBroken
+		}
 		return nil
 	}))
 	b.publish(t, numbered(10)...)
@@ -148,7 +151,12 @@ func TestOutageOfTheDatabaseSpendsNoAttempt(t *testing.T) {
 	require.Equal(t, 5, rowsOf(t, pool, "inbox_messages"))
 }
 
-const crashEnv = "CONSUMER_TEST_CRASH"
+// Which handler the child has.
+const (
+	crashEnv    = "CONSUMER_TEST_CRASH"
+	crashSingle = "single"
+	crashBatch  = "batch"
+)
 
 // crashingChild consumes until it meets the message that kills it.
 func crashingChild() error {
@@ -173,14 +181,26 @@ func crashingChild() error {
 	if err != nil {
 		return err
 	}
-	c, err := consumer.New(js, queue, consumer.Config{Consumer: crashDurable(), Store: in},
-		inbox.On(in, provisioned, func(ctx context.Context, tx pgx.Tx, m received) error {
+	handler := func(ctx context.Context, tx pgx.Tx, all []received) error {
+		for _, m := range all {
 			if m.Data.Hostname == "killer" {
 				return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			}
-			_, err := tx.Exec(ctx, `insert into node select $1 from pg_sleep(0.005)`, m.Data.Hostname)
-			return err
-		}))
+			if m.Redelivered && len(all) > 1 {
+				fmt.Fprintln(os.Stderr, "a message that came before is among others")
+				os.Exit(3)
+			}
+			if _, err := tx.Exec(ctx, `insert into node select $1 from pg_sleep(0.005)`, m.Data.Hostname); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	route := inbox.On(in, provisioned, func(ctx context.Context, tx pgx.Tx, m received) error { return handler(ctx, tx, []received{m}) })
+	if os.Getenv(crashEnv) == crashBatch {
+		route = inbox.OnBatch(in, provisioned, inbox.Batch{}, handler)
+	}
+	c, err := consumer.New(js, queue, consumer.Config{Consumer: crashDurable(), Store: in}, route)
 	return errors.Join(err, c.Run(ctx))
 }
 
@@ -195,6 +215,15 @@ func crashDurable() topology.Consumer {
 // dead letter of class crash. Those that died beside it are handled.
 func TestMessageThatKillsItsProcessIsFoundOutAndItsNeighboursAreNotBlamed(t *testing.T) {
 	t.Parallel()
+	for _, how := range []string{crashSingle, crashBatch} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			testMessageThatKillsItsProcess(t, how)
+		})
+	}
+}
+
+func testMessageThatKillsItsProcess(t *testing.T, how string) {
 	server := dvtest.Server(t)
 	b := setupOn(t, server.Connect(t).JetStream(), func(c *topology.Consumer) { *c = crashDurable() })
 	pool := dvtest.Postgres(t)
@@ -207,7 +236,7 @@ func TestMessageThatKillsItsProcessIsFoundOutAndItsNeighboursAreNotBlamed(t *tes
 	for ; ; deaths++ {
 		require.LessOrEqual(t, deaths, 6, "the message kills on and on")
 		child := exec.Command(os.Args[0], "-test.run=^$")
-		child.Env = append(os.Environ(), crashEnv+"=1", "CONSUMER_TEST_NATS="+server.URL(), "CONSUMER_TEST_POSTGRES="+connString(pool))
+		child.Env = append(os.Environ(), crashEnv+"="+how, "CONSUMER_TEST_NATS="+server.URL(), "CONSUMER_TEST_POSTGRES="+connString(pool))
 		child.Stdout, child.Stderr = t.Output(), t.Output()
 		require.NoError(t, child.Start())
 		if b.outlives(t, child) {

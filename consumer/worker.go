@@ -151,7 +151,7 @@ func (j *job) decode(durable string) error {
 	j.delivery = &envelope.Delivery{
 		Envelope: env, Subject: on, Header: j.m.header(),
 		Stream: j.m.stream, Sequence: j.m.sequence,
-		Durable: durable, Attempt: j.m.delivered, LetterID: j.letter,
+		Durable: durable, Attempt: j.m.delivered, Redelivered: j.m.delivered > 1, LetterID: j.letter,
 	}
 	return nil
 }

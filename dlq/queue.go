@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"codeberg.org/dataverket/messaging/envelope"
 	"codeberg.org/dataverket/messaging/subject"
 	"codeberg.org/dataverket/messaging/topology"
 )
@@ -21,7 +22,7 @@ const (
 	DefaultClaimLease = time.Minute     // of Config.ClaimLease
 
 	// DefaultHorizon is that of Config.Horizon, and what an inbox remembers.
-	DefaultHorizon = 45 * 24 * time.Hour
+	DefaultHorizon = envelope.DefaultHorizon
 )
 
 // Config says how patient a Queue is. The zero value is right for production.

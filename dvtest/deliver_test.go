@@ -83,7 +83,7 @@ func TestMessageThatNoHandlerWouldSeeFailsTheTest(t *testing.T) {
 		"the message is maskin.server.provisioned v2, but the route handles maskin.server.provisioned v1")
 	requireSays(t, deliver(provisioned("")), "outbox.Enqueue would refuse this draft", "resource id")
 	requireSays(t, deliver(provisioned("s"), dvtest.From(subject.Nett)), "sent by nett", "source: is not the service")
-	requireSays(t, deliver(provisioned("s"), dvtest.WithOrigin(envelope.Origin{})), "Origin.Actor", "Origin.TenantID")
+	requireSays(t, deliver(provisioned("s"), dvtest.WithOrigin(envelope.Origin{CorrelationID: "c"})), "Origin.Actor", "Origin.TenantID")
 	requireSays(t, deliver(NodeRegistered.New("n", ServerProvisionedV1{})), "to the route of maskin.server.provisioned v1")
 	requireSays(t, deliver(provisioned("s"), dvtest.AtAttempt(0)), "attempts count from 1")
 }

@@ -1,11 +1,13 @@
 package dvtest_test
 
 import (
+	"context"
 	"errors"
 	"runtime"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -25,9 +27,18 @@ const (
 // record stores that a message was handled, or died where letter is not "".
 func record(t testing.TB, pool *pgxpool.Pool, consumer, letter string) {
 	t.Helper()
-	_, err := pool.Exec(t.Context(), `insert into messaging.inbox_messages (consumer, source, message_id, letter_id)
-values ($1, 'maskin', $2, nullif($3, ''))`, consumer, messageID, letter)
+	require.NoError(t, handle(t.Context(), pool, consumer))
+	_, err := pool.Exec(t.Context(), `update messaging.inbox_messages set letter_id = nullif($2, '') where consumer = $1`, consumer, letter)
 	require.NoError(t, err)
+}
+
+// handle stores that the message was handled.
+func handle(ctx context.Context, pool *pgxpool.Pool, consumer string) error {
+	in, err := inbox.New(pool, consumer, inbox.Config{})
+	if err != nil {
+		return err
+	}
+	return in.Once(ctx, inbox.Message{Source: "maskin", ID: messageID}, func(context.Context, pgx.Tx) error { return nil })
 }
 
 func requireHandled(tb testing.TB, pool *pgxpool.Pool, opts ...dvtest.Option) {
@@ -42,8 +53,7 @@ func TestHandledMessageIsWaitedFor(t *testing.T) {
 	stored := make(chan error, 1)
 	go func() {
 		<-watched
-		_, err := pool.Exec(t.Context(), `insert into messaging.inbox_messages (consumer, source, message_id) values ('node_registry', 'maskin', $1)`, messageID)
-		stored <- err
+		stored <- handle(t.Context(), pool, "node_registry")
 	}()
 	said := failure(t, func(tb testing.TB) { requireHandled(tb, pool, dvtest.Within(0)) })
 	requireSays(t, said, "not handled by inbox node_registry: message "+messageID+" of maskin", "messaging.inbox_messages is empty", "inbox.On")

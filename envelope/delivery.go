@@ -23,6 +23,10 @@ type Delivery struct {
 	Durable string
 	// Attempt counts from 1.
 	Attempt int
+	// Redelivered says that the broker brought the message before, here or
+	// elsewhere. Attempt may be 1 all the same, where a consumer with a store
+	// cannot know whether a handler had begun.
+	Redelivered bool
 	// LetterID names the dead letter that is being replayed, "" for an ordinary
 	// delivery.
 	LetterID string

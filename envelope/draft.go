@@ -189,7 +189,7 @@ var openFields = [...]int{
 func originFaults(o *Origin, ok bool) []error {
 	if !ok {
 		return []error{&FieldError{"Origin", "is missing in ctx: set it at the edge with envelope.WithOrigin; " +
-			"the ctx of a handler carries it"}}
+			"the ctx of a handler carries it, and m.Context(ctx) where it is one of a batch"}}
 	}
 	var faults []error
 	if o.CorrelationID == "" {

@@ -127,7 +127,7 @@ func TestNewWithoutAnOriginSaysWhereToSetIt(t *testing.T) {
 	t.Parallel()
 	_, err := envelope.New(t.Context(), subject.Maskin, provisioned.New("server/9a1", provisionedV1{}))
 	require.EqualError(t, err, `envelope: new message of type "maskin.server.provisioned": envelope: Origin: is missing in ctx: `+
-		`set it at the edge with envelope.WithOrigin; the ctx of a handler carries it`)
+		`set it at the edge with envelope.WithOrigin; the ctx of a handler carries it, and m.Context(ctx) where it is one of a batch`)
 }
 
 func TestNewReportsAllFaultsAtOnce(t *testing.T) {

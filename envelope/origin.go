@@ -40,7 +40,8 @@ func NewOrigin(actor Actor, tenantID string) Origin {
 // originKey is the context key; a type of its own cannot collide.
 type originKey struct{}
 
-// WithOrigin returns a ctx that carries o. It replaces any origin ctx had.
+// WithOrigin returns a ctx that carries o. It replaces any origin ctx had; the zero
+// Origin removes it.
 func WithOrigin(ctx context.Context, o Origin) context.Context {
 	return context.WithValue(ctx, originKey{}, o)
 }
@@ -48,7 +49,7 @@ func WithOrigin(ctx context.Context, o Origin) context.Context {
 // OriginFrom returns the origin that ctx carries, and whether it carries one.
 func OriginFrom(ctx context.Context) (Origin, bool) {
 	o, ok := ctx.Value(originKey{}).(Origin)
-	return o, ok
+	return o, ok && o != Origin{}
 }
 
 // newID returns a UUIDv7: time-ordered, so that tables keyed by it can be

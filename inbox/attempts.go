@@ -23,10 +23,13 @@ func (in *Inbox) Open(ctx context.Context, d *envelope.Delivery) (open int, err 
 // Handled, and no start is counted.
 func (in *Inbox) Begin(ctx context.Context, d *envelope.Delivery) (envelope.Starts, error) {
 	var s envelope.Starts
-	m := messageOf(d)
-	err := in.pool.QueryRow(ctx, in.attempts.begin, in.consumer, m.Source, m.ID, m.LetterID != "").Scan(&s.Count, &s.Open, &s.Handled)
+	k, err := in.key(messageOf(d))
 	if err != nil {
-		return envelope.Starts{}, in.explain("record the start of message "+m.ID, err)
+		return s, err
+	}
+	err = in.pool.QueryRow(ctx, k.sql.begin, in.consumer, k.Source, k.id, k.LetterID != "").Scan(&s.Count, &s.Open, &s.Handled)
+	if err != nil {
+		return envelope.Starts{}, in.explain("record the start of message "+k.ID, err)
 	}
 	return s, nil
 }

@@ -33,7 +33,7 @@
 //
 //   - Everything done in tx, outbox.Enqueue included, is committed exactly once
 //     per (consumer, source, message id), whatever is redelivered, republished
-//     or replayed, as long as the row is kept (requirement I2).
+//     or replayed, within the horizon (requirements I2, I8).
 //   - The commit is durable even where the role's synchronous_commit is off: a
 //     message must not be acknowledged for an effect that a crash takes back.
 //   - A message that became a dead letter has no effect any more, except through
@@ -46,6 +46,30 @@
 // database both run. Two durables that bring the same messages, such as a local
 // one and that of another site's copy, share one Inbox name and the effect.
 //
+// # Retention
+//
+// A service runs one [Janitor] beside its consumers, in every replica:
+//
+//	janitor, err := inbox.NewJanitor(pool, events.MaxAge, inbox.JanitorConfig{})
+//	g.Go(func() error { return janitor.Run(ctx) })
+//
+// It forgets messages that were handled longer ago than the horizon, 45 days by
+// default. One that is shorter than the age of the streams, plus how long relays
+// publish again, plus a day, is refused: a repeat could find its first handling
+// forgotten. What came into being long ago and was handled today is remembered
+// from today on.
+//
+//	id made           0        6 d            21 d           66 d         99 d
+//	its partition     ├─filling─┤──late ones───┤──remembered──┤──empty──────┤ again
+//
+// Message ids of version 7 begin with their time; those of about six days share a
+// partition, which is truncated in milliseconds however full it is. Handlers do not
+// wait for that: they lock the partition of their message alone. One that handles a
+// message of two months ago at that moment may wait for 20 ms. Ids of other versions
+// share a partition that is cleaned in batches, so prefer version 7 where there are
+// many. No partition is made or dropped while a service runs. What is known of
+// attempts at messages that were never done goes after the horizon too.
+//
 // # Concurrency
 //
 // An Inbox holds no state but its pool and is safe for concurrent use. Each call
@@ -55,10 +79,12 @@
 //
 // # Errors
 //
+// [NewJanitor] refuses a horizon with a [*HorizonError] that says the number.
+//
 // A handler's error is returned as it is, so that envelope.Permanent and
 // envelope.RetryAfter keep their meaning; envelope.ErrAlreadyProcessed says that
 // the effect was there; [ErrDeadUnderOtherLetter] that a replay named the wrong
 // letter of a message that has two. A commit whose outcome is unknown is a plain error: the
 // message is delivered again, and the row decides. Missing tables are a
-// *MigrationError.
+// [*MigrationError].
 package inbox

@@ -13,11 +13,11 @@ import (
 // not match envelope.ErrAlreadyProcessed, so that the replay fails visibly.
 var ErrDeadUnderOtherLetter = errors.New("is dead under another letter")
 
-// MigrationError says that the inbox's table is not there, or not as this
-// version needs it. It is retried like any other error, so that a service which
+// MigrationError says that the inbox's tables are not there, or not as this
+// version needs them. It is retried like any other error, so that a service which
 // starts before its migration recovers by itself.
 type MigrationError struct {
-	// Consumer is the inbox that met it.
+	// Consumer is the inbox that met it; "" is the Janitor of all.
 	Consumer string
 	// Err is PostgreSQL's answer.
 	Err error
@@ -25,26 +25,54 @@ type MigrationError struct {
 
 // Error names the remedy.
 func (e *MigrationError) Error() string {
-	return fmt.Sprintf("inbox: consumer %s: the table inbox_messages is missing or of another version; run migrate.Up, or dvmsg migrate up: %v", e.Consumer, e.Err)
+	who := "consumer " + e.Consumer
+	if e.Consumer == "" {
+		who = "janitor"
+	}
+	return fmt.Sprintf("inbox: %s: the inbox's tables are missing or of another version; run migrate.Up, or dvmsg migrate up: %v", who, e.Err)
 }
 
 // Unwrap returns PostgreSQL's answer.
 func (e *MigrationError) Unwrap() error { return e.Err }
 
-// The SQLSTATEs of a schema, table or column that is not there.
+// SQLSTATEs: of a schema, table or column that is not there, and of a lock that
+// was waited for too long.
 const (
-	undefinedTable  = "42P01"
-	undefinedColumn = "42703"
-	invalidSchema   = "3F000"
+	undefinedTable   = "42P01"
+	undefinedColumn  = "42703"
+	invalidSchema    = "3F000"
+	lockNotAvailable = "55P03"
 )
+
+// code is the SQLSTATE of PostgreSQL's answer, "" if err is none.
+func code(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code
+	}
+	return ""
+}
+
+// unmigrated tells whether the tables are not there, or of another version.
+func unmigrated(err error) bool {
+	switch code(err) {
+	case undefinedTable, undefinedColumn, invalidSchema:
+		return true
+	}
+	return false
+}
 
 // explain gives an error of the inbox's own statements a text that helps.
 func (in *Inbox) explain(doing string, err error) error {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch pg.Code {
-		case undefinedTable, undefinedColumn, invalidSchema:
-			return &MigrationError{Consumer: in.consumer, Err: err}
-		}
+	if unmigrated(err) {
+		return &MigrationError{Consumer: in.consumer, Err: err}
 	}
 	return fmt.Errorf("inbox: consumer %s: %s: %w", in.consumer, doing, err)
+}
+
+// explain is (*Inbox).explain for the Janitor, which tells itself what it did.
+func explain(err error) error {
+	if unmigrated(err) {
+		return &MigrationError{Err: err}
+	}
+	return err
 }

@@ -3,7 +3,9 @@ package inbox
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -15,17 +17,22 @@ type Config struct {
 	// Schema is the PostgreSQL schema that package migrate filled.
 	// Default "messaging".
 	Schema string
+	// Logger gets a line when a batch of OnBatch fails and its messages are handled
+	// one by one: the error, no payload.
+	// Default slog.Default().
+	Logger *slog.Logger
 }
 
 // Inbox applies effects once for one consumer. Make it with New; it is safe for
 // concurrent use.
 type Inbox struct {
-	pool      *pgxpool.Pool
-	consumer  string
-	claim     string
-	deadUnder string
-	markDead  string
-	attempts  attemptsSQL
+	pool     *pgxpool.Pool
+	consumer string
+	sql      [allBuckets]statements // by bucket
+	claimAll string                 // of a batch
+	newer    string
+	attempts attemptsSQL
+	log      *slog.Logger
 }
 
 // consumerName is what may stand in the key. It is as narrow as durable names,
@@ -54,9 +61,13 @@ func New(pool *pgxpool.Pool, consumer string, cfg Config) (*Inbox, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
 	return &Inbox{
-		pool: pool, consumer: consumer,
-		claim: claimSQL(schema), deadUnder: deadUnderSQL(schema), markDead: markDeadSQL(schema),
+		pool: pool, consumer: consumer, sql: newStatements(schema), log: cfg.Logger,
+		claimAll: strings.ReplaceAll(claimAllText, "{{schema}}", schema),
+		newer:    strings.ReplaceAll(newerText, "{{schema}}", schema),
 		attempts: newAttemptsSQL(schema),
 	}, nil
 }

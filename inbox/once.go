@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"codeberg.org/dataverket/messaging/envelope"
@@ -44,33 +45,45 @@ const endTimeout = 10 * time.Second
 // Once is what [On] is made of. It is exported for messages that do not come
 // over NATS, such as an HTTP request with an idempotency key.
 func (in *Inbox) Once(ctx context.Context, m Message, fn func(ctx context.Context, tx pgx.Tx) error) error {
-	if err := m.check(); err != nil {
-		return err
-	}
-	tx, err := in.pool.Begin(ctx)
+	k, err := in.key(m)
 	if err != nil {
-		return in.explain("begin", err)
-	}
-	defer in.rollback(ctx, tx) // after a commit it does nothing; after a panic it must
-	if err := in.take(ctx, tx, m); err != nil {
 		return err
 	}
+	tx, err := in.begin(ctx, k)
+	if err != nil {
+		return err
+	}
+	open := true
+	defer func() {
+		if open { // fn failed or panicked
+			in.rollback(ctx, tx)
+		}
+	}()
 	if err := fn(ctx, tx); err != nil {
 		return err
 	}
-	return in.commit(ctx, tx, m)
+	open = false // Commit gives the connection back, whatever becomes of it
+	return in.commit(ctx, tx, "message "+m.ID)
 }
 
-// check reports every fault of m. Such a message can never be handled.
-func (m Message) check() error {
-	var faults []error
+// key is a checked Message as the statements take it.
+type key struct {
+	Message
+	id  pgtype.UUID
+	sql *statements // of its bucket
+}
+
+// key checks m and reports every fault. Such a message can never be handled.
+func (in *Inbox) key(m Message) (key, error) {
+	k, faults := key{Message: m}, []error(nil)
 	if n := len(m.Source); n < 1 || n > maxSource {
 		faults = append(faults, fmt.Errorf("inbox: Message.Source: has %d bytes; use 1 to %d", n, maxSource))
 	}
-	if len(m.ID) != uuidText || new(pgtype.UUID).Scan(m.ID) != nil {
+	if len(m.ID) != uuidText || k.id.Scan(m.ID) != nil {
 		faults = append(faults, errors.New("inbox: Message.ID: is no UUID in its usual form; derive one from the id"))
 	}
-	return envelope.Permanent(errors.Join(faults...))
+	k.sql = &in.sql[bucketOf(k.id.Bytes)]
+	return k, envelope.Permanent(errors.Join(faults...))
 }
 
 // Bounds of the key's parts, in bytes.
@@ -79,35 +92,51 @@ const (
 	uuidText  = 36
 )
 
-// take inserts the row of m, or says that the effect is there.
-func (in *Inbox) take(ctx context.Context, tx pgx.Tx, m Message) error {
-	var raised *string // synchronous_commit, when it was
-	err := tx.QueryRow(ctx, in.claim, in.consumer, m.Source, m.ID, optional(m.LetterID)).Scan(&raised)
-	switch {
-	case err == nil:
+// begin opens a transaction and inserts the row of k, in one round trip, or says
+// that the effect is there.
+func (in *Inbox) begin(ctx context.Context, k key) (pgx.Tx, error) {
+	var batch pgx.Batch
+	batch.BeginTx(pgx.TxOptions{})
+	claimed := false
+	batch.Queue(k.sql.claim, in.consumer, k.Source, k.id, optional(k.LetterID)).Exec(func(tag pgconn.CommandTag) error {
+		claimed = tag.RowsAffected() > 0
 		return nil
-	case errors.Is(err, pgx.ErrNoRows):
-		return in.taken(ctx, tx, m)
+	})
+	results := in.pool.SendBatch(ctx, &batch)
+	tx, err := results.Tx(), results.Close()
+	switch {
+	case err != nil:
+		err = in.explain("claim message "+k.ID, err)
+	case claimed:
+		return tx, nil
+	default:
+		err = in.taken(ctx, tx, k)
 	}
-	return in.explain("claim message "+m.ID, err)
+	in.rollback(ctx, tx)
+	return nil, err
 }
 
-// taken says why the row of m was not to be had. For a replay it makes a
+// taken says why the row of k was not to be had. For a replay it makes a
 // difference whether the effect is there, which resolves its letter, or the
 // message is dead under another letter: then nothing happened, and nobody may be
 // told that it did.
-func (in *Inbox) taken(ctx context.Context, tx pgx.Tx, m Message) error {
+func (in *Inbox) taken(ctx context.Context, tx pgx.Tx, k key) error {
 	var under *string
-	if m.LetterID != "" {
-		if err := tx.QueryRow(ctx, in.deadUnder, in.consumer, m.Source, m.ID).Scan(&under); err != nil {
-			return in.explain("ask for the letter of message "+m.ID, err)
+	if k.LetterID != "" {
+		if err := tx.QueryRow(ctx, k.sql.deadUnder, in.consumer, k.Source, k.id).Scan(&under); err != nil {
+			return in.explain("ask for the letter of message "+k.ID, err)
 		}
 	}
 	if under == nil {
-		return fmt.Errorf("inbox: consumer %s: message %s of %s: %w", in.consumer, m.ID, m.Source, envelope.ErrAlreadyProcessed)
+		return in.processed(k)
 	}
 	return envelope.Permanent(fmt.Errorf("inbox: consumer %s: message %s of %s: %w: replay letter %s instead",
-		in.consumer, m.ID, m.Source, ErrDeadUnderOtherLetter, *under))
+		in.consumer, k.ID, k.Source, ErrDeadUnderOtherLetter, *under))
+}
+
+// processed says that the effect of k is there, or that it is dead.
+func (in *Inbox) processed(k key) error {
+	return fmt.Errorf("inbox: consumer %s: message %s of %s: %w", in.consumer, k.ID, k.Source, envelope.ErrAlreadyProcessed)
 }
 
 // optional is null for "".
@@ -118,7 +147,8 @@ func optional(s string) *string {
 	return &s
 }
 
-func (in *Inbox) commit(ctx context.Context, tx pgx.Tx, m Message) error {
+// commit ends a transaction that holds what is named.
+func (in *Inbox) commit(ctx context.Context, tx pgx.Tx, what string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
 	err := tx.Commit(ctx)
@@ -126,11 +156,11 @@ func (in *Inbox) commit(ctx context.Context, tx pgx.Tx, m Message) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, pgx.ErrTxCommitRollback):
-		return fmt.Errorf("inbox: consumer %s: commit message %s: the handler swallowed an SQL error, which aborted its transaction; return such errors: %w", in.consumer, m.ID, err)
+		return fmt.Errorf("inbox: consumer %s: commit %s: the handler swallowed an SQL error, which aborted its transaction; return such errors: %w", in.consumer, what, err)
 	case errors.Is(err, pgx.ErrTxClosed):
-		return fmt.Errorf("inbox: consumer %s: commit message %s: the handler ended the transaction itself; leave that to the inbox: %w", in.consumer, m.ID, err)
+		return fmt.Errorf("inbox: consumer %s: commit %s: the handler ended the transaction itself; leave that to the inbox: %w", in.consumer, what, err)
 	}
-	return in.explain("commit message "+m.ID+" (the outcome may be unknown; the next delivery finds out)", err)
+	return in.explain("commit "+what+" (the outcome may be unknown; the next delivery finds out)", err)
 }
 
 // rollback gives the connection back. Its error says nothing new: a connection

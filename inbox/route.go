@@ -45,9 +45,12 @@ func messageOf(d *envelope.Delivery) Message {
 // back. It is a statement of its own: it waits for a copy that is being handled,
 // and changes nothing if that succeeds.
 func (in *Inbox) buried(ctx context.Context, d *envelope.Delivery, letterID string) error {
-	m := messageOf(d)
-	if _, err := in.pool.Exec(ctx, in.markDead, in.consumer, m.Source, m.ID, letterID, m.LetterID != ""); err != nil {
-		return in.explain("mark message "+m.ID+" dead", err)
+	k, err := in.key(messageOf(d))
+	if err != nil {
+		return err
+	}
+	if _, err := in.pool.Exec(ctx, k.sql.markDead, in.consumer, k.Source, k.id, letterID, k.LetterID != ""); err != nil {
+		return in.explain("mark message "+k.ID+" dead", err)
 	}
 	return nil
 }
