@@ -28,6 +28,7 @@ func groups() []group {
 		{"outage", outageRows},
 		{"failover", failoverRows},
 		{"consume", consumeRows},
+		{"inbox", inboxRows},
 		{"decode", decodeRows},
 	}
 }
@@ -69,15 +70,16 @@ type sizes struct {
 	quiet    time.Duration // of what is counted per second: idle, outage
 	slow     int           // rounds of what takes long or hardly varies, at most
 	consumed int           // messages that one round of consuming reads
+	handled  int           // messages of one round with a database
 }
 
 func sizesFor(quick bool) sizes {
 	if quick {
 		return sizes{backlog: 50_000, retained: 200_000, memory: 200_000, events: 30,
-			window: 1500 * time.Millisecond, quiet: 5 * time.Second, slow: 1, consumed: 50_000}
+			window: 1500 * time.Millisecond, quiet: 5 * time.Second, slow: 1, consumed: 50_000, handled: 5_000}
 	}
 	return sizes{backlog: 500_000, retained: 5_000_000, memory: 2_000_000, events: 300,
-		window: 10 * time.Second, quiet: 20 * time.Second, slow: 5, consumed: 500_000}
+		window: 10 * time.Second, quiet: 20 * time.Second, slow: 5, consumed: 500_000, handled: 50_000}
 }
 
 // bench is one run of the program.
