@@ -21,15 +21,22 @@ import (
 	"codeberg.org/dataverket/messaging/outbox"
 )
 
-// Environment of a process that is a relay and nothing else.
+// Environment of a process that is a relay, or a consumer, and nothing else.
 const (
-	childPostgres = "BENCH_RELAY_POSTGRES"
-	childNATS     = "BENCH_RELAY_NATS"
+	childRole     = "BENCH_CHILD"
+	childPostgres = "BENCH_CHILD_POSTGRES"
+	childNATS     = "BENCH_CHILD_NATS"
 )
 
-// usage is what a relay process tells of itself. The counts are since its start.
+// The roles of such a process.
+const (
+	roleRelay   = "relay"
+	roleStalled = "stalled" // a consumer whose handlers never end
+)
+
+// usage is what such a process tells of itself. The counts are since its start.
 type usage struct {
-	Leading       bool
+	Begun         bool  // the relay leads; the consumer has all the messages it may have
 	Statements    int64 // sent to the database, the pool's pings included
 	Pings         int64 // of these, by the pool before it hands out a connection that rested for a second
 	DatabaseDials int64
@@ -66,17 +73,17 @@ func relayChild() error {
 		return err
 	}
 	go func() {
-		c.answer(os.Stdin, relay)
+		c.answer(os.Stdin, relay.Leading)
 		cancel()
 	}()
 	return relay.Run(ctx)
 }
 
-func (c *counters) answer(in io.Reader, relay *outbox.Relay) {
+func (c *counters) answer(in io.Reader, begun func() bool) {
 	answers := json.NewEncoder(os.Stdout)
 	for lines := bufio.NewScanner(in); lines.Scan(); {
 		cpu, peak := processUsage()
-		_ = answers.Encode(usage{relay.Leading(), c.statements.Load() + c.pings.Load(), c.pings.Load(),
+		_ = answers.Encode(usage{begun(), c.statements.Load() + c.pings.Load(), c.pings.Load(),
 			c.databaseDials.Load(), c.brokerDials.Load(), cpu, peak})
 	}
 }
@@ -127,16 +134,29 @@ func (c *counters) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQue
 
 func (c *counters) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
 
-// child is a running relay process as its parent sees it.
+// runChild is the whole of a child process.
+func runChild(role string) error {
+	if role == roleStalled {
+		return stalledChild()
+	}
+	return relayChild()
+}
+
+// child is such a process as its parent sees it.
 type child struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 	lines *json.Decoder
 }
 
+// startChild starts a relay.
 func (b *bench) startChild(db *database) (*child, error) {
+	return b.start(roleRelay, childPostgres+"="+db.url)
+}
+
+func (b *bench) start(role string, env ...string) (*child, error) {
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childPostgres+"="+db.url, childNATS+"="+b.nats.URL())
+	cmd.Env = append(append(os.Environ(), childRole+"="+role, childNATS+"="+b.nats.URL()), env...)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -152,21 +172,21 @@ func (b *bench) startChild(db *database) (*child, error) {
 func (c *child) usage() (usage, error) {
 	var u usage
 	if _, err := fmt.Fprintln(c.stdin); err != nil {
-		return u, fmt.Errorf("ask the relay process: %w", err)
+		return u, fmt.Errorf("ask the process: %w", err)
 	}
 	if err := c.lines.Decode(&u); err != nil {
-		return u, fmt.Errorf("ask the relay process: %w", err)
+		return u, fmt.Errorf("ask the process: %w", err)
 	}
 	return u, nil
 }
 
-// awaitLead returns when the process leads.
-func (c *child) awaitLead(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("the relay process does not lead after 30 s"))
+// awaitBegun returns when the process does what it is for.
+func (c *child) awaitBegun(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("the process is not at work after 30 s"))
 	defer cancel()
 	for {
 		u, err := c.usage()
-		if err != nil || u.Leading {
+		if err != nil || u.Begun {
 			return err
 		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {

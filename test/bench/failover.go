@@ -57,7 +57,7 @@ func (b *bench) failover(ctx context.Context, db *database, end func(*child) err
 	if err != nil {
 		return 0, err
 	}
-	if err := errors.Join(leader.awaitLead(ctx), t.warmUp(ctx)); err != nil {
+	if err := errors.Join(leader.awaitBegun(ctx), t.warmUp(ctx)); err != nil {
 		leader.kill()
 		return 0, err
 	}

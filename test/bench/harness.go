@@ -29,6 +29,7 @@ func groups() []group {
 		{"failover", failoverRows},
 		{"consume", consumeRows},
 		{"inbox", inboxRows},
+		{"stalled", stalledRows},
 		{"decode", decodeRows},
 	}
 }
@@ -71,15 +72,16 @@ type sizes struct {
 	slow     int           // rounds of what takes long or hardly varies, at most
 	consumed int           // messages that one round of consuming reads
 	handled  int           // messages of one round with a database
+	stalled  int           // backlog of a consumer that does not get on
 }
 
 func sizesFor(quick bool) sizes {
 	if quick {
 		return sizes{backlog: 50_000, retained: 200_000, memory: 200_000, events: 30,
-			window: 1500 * time.Millisecond, quiet: 5 * time.Second, slow: 1, consumed: 50_000, handled: 5_000}
+			window: 1500 * time.Millisecond, quiet: 5 * time.Second, slow: 1, consumed: 50_000, handled: 5_000, stalled: 100_000}
 	}
 	return sizes{backlog: 500_000, retained: 5_000_000, memory: 2_000_000, events: 300,
-		window: 10 * time.Second, quiet: 20 * time.Second, slow: 5, consumed: 500_000, handled: 50_000}
+		window: 10 * time.Second, quiet: 20 * time.Second, slow: 5, consumed: 200_000, handled: 20_000, stalled: 1_000_000}
 }
 
 // bench is one run of the program.

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"encoding/xml"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -84,4 +87,20 @@ func TestPlotIsWellFormed(t *testing.T) {
 	}
 	require.Contains(t, text, "PublishAsync alone")
 	require.NotContains(t, text, "NaN")
+}
+
+func TestRowsThatWereNotMeasuredStay(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "results.json")
+	relay, writers := Row{Name: "relay/raw", Ours: 1}, Row{Name: "writers/insert", Ours: 2}
+	all, err := beside(file, []Row{relay})
+	require.NoError(t, err)
+	require.Equal(t, []Row{relay}, all)
+	text, err := json.Marshal([]Row{writers, {Name: "relay/raw"}})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(file, text, 0o600))
+	decode := Row{Name: "decode/cloudevents", Ours: 3}
+	all, err = beside(file, []Row{decode, relay})
+	require.NoError(t, err)
+	require.Equal(t, []Row{relay, writers, decode}, all)
 }

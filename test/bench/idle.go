@@ -77,7 +77,7 @@ func (b *bench) besideChild(ctx context.Context, db *database, do func(*child) e
 	if err != nil {
 		return err
 	}
-	err = errors.Join(c.awaitLead(ctx), enqueueOne(ctx, db))
+	err = errors.Join(c.awaitBegun(ctx), enqueueOne(ctx, db))
 	if err == nil {
 		err = awaitStored(ctx, conn.JetStream(), 1)
 	}

@@ -1,4 +1,4 @@
-// Command bench measures the relay beside what it is to be judged by: the raw
+// Command bench measures relay and consumer beside what they are to be judged by: the raw
 // limit of the broker, and how other people publish from PostgreSQL. It starts
 // its own PostgreSQL and NATS server, and needs the server binaries of
 // PostgreSQL only.
@@ -22,8 +22,8 @@ import (
 )
 
 func main() {
-	if os.Getenv(childPostgres) != "" {
-		exit(relayChild())
+	if role := os.Getenv(childRole); role != "" {
+		exit(runChild(role))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -53,7 +53,7 @@ func parseOptions(args []string) (options, error) {
 	var rows string
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.BoolVar(&o.quick, "quick", false, "small sizes: all rows in under three minutes, for a look and not for a verdict")
-	flags.StringVar(&rows, "rows", "", "names of rows or groups, separated by commas (default: all)")
+	flags.StringVar(&rows, "rows", "", "names of rows or groups, separated by commas (default: all); the others stay in the file")
 	flags.IntVar(&o.rounds, "rounds", 0, "interleaved rounds (default 5, with -quick 3)")
 	flags.StringVar(&o.out, "out", "results.json", "file for the results, empty for none")
 	flags.StringVar(&o.svg, "svg", "", "directory for bench-relay.svg (default: none is drawn)")

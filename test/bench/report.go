@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -63,6 +65,12 @@ func report(rows []Row, o options) error {
 	if err := printTable(os.Stdout, rows); err != nil {
 		return err
 	}
+	if o.out != "" && len(o.rows) > 0 {
+		var err error
+		if rows, err = beside(o.out, rows); err != nil {
+			return err
+		}
+	}
 	if o.out != "" {
 		text, err := json.MarshalIndent(rows, "", "  ")
 		if err != nil {
@@ -76,6 +84,42 @@ func report(rows []Row, o options) error {
 		return os.WriteFile(filepath.Join(o.svg, "bench-relay.svg"), []byte(plot(rows)), 0o644)
 	}
 	return nil
+}
+
+// beside puts rows in the place of those of the same name in a file of results,
+// and leaves the others there as they are. Without a file they are all there is.
+func beside(file string, rows []Row) ([]Row, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return rows, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []Row
+	if err := json.Unmarshal(text, &all); err != nil {
+		return nil, fmt.Errorf("%s: %w; remove it or name another file with -out", file, err)
+	}
+	for _, row := range rows {
+		i := slices.IndexFunc(all, func(old Row) bool { return old.Name == row.Name })
+		if i < 0 {
+			all = append(all, row)
+			continue
+		}
+		all[i] = row
+	}
+	order := map[string]int{}
+	for i, g := range groups() {
+		order[g.name] = i
+	}
+	slices.SortStableFunc(all, func(a, b Row) int { return order[a.group()] - order[b.group()] })
+	return all, nil
+}
+
+// group is the part of a row's name before the slash.
+func (r Row) group() string {
+	name, _, _ := strings.Cut(r.Name, "/")
+	return name
 }
 
 func printTable(w io.Writer, rows []Row) error {
