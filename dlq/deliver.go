@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/pass"
 )
 
 // deliver publishes the replay, unless the owner of a claim that was taken over
@@ -28,11 +29,11 @@ func (q *Queue) deliver(ctx context.Context, r *replaying) error {
 // mark, so behind ours nothing of the former owner can come.
 func (q *Queue) findReplay(ctx context.Context, r *replaying) error {
 	reached := false
-	err := q.run(ctx, pass{
-		stream:      q.ops,
-		filters:     []string{r.to.String(), r.on.String()},
-		policy:      jetstream.DeliverAllPolicy,
-		headersOnly: true,
+	err := q.run(ctx, pass.Pass{
+		Stream:      q.ops,
+		Filters:     []string{r.to.String(), r.on.String()},
+		Policy:      jetstream.DeliverAllPolicy,
+		HeadersOnly: true,
 	}, func(m jetstream.Msg, meta *jetstream.MsgMetadata) (bool, error) {
 		if m.Subject() == r.to.String() && m.Headers().Get(envelope.HeaderMsgID) == r.result.MessageID {
 			r.found(meta.Sequence.Stream, m.Headers().Get(HeaderEdited))

@@ -184,7 +184,7 @@ func (q *Queue) refresh(ctx context.Context) error {
 		return nil
 	}
 	fresh := q.allLetters()
-	fresh.policy, fresh.from = jetstream.DeliverByStartSequencePolicy, x.last+1
+	fresh.Policy, fresh.From = jetstream.DeliverByStartSequencePolicy, x.last+1
 	return q.run(ctx, fresh, x.add)
 }
 

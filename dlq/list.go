@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/pass"
 	"codeberg.org/dataverket/messaging/subject"
 )
 
@@ -57,22 +58,22 @@ func (q *Queue) list(ctx context.Context, f Filter, yield func(Letter, error) bo
 }
 
 // allLetters is the pass over the headers of all letters.
-func (q *Queue) allLetters() pass {
-	return pass{
-		stream:      q.letters,
-		filters:     []string{subject.DeadLettersOf(q.service).String()},
-		policy:      jetstream.DeliverAllPolicy,
-		headersOnly: true,
+func (q *Queue) allLetters() pass.Pass {
+	return pass.Pass{
+		Stream:      q.letters,
+		Filters:     []string{subject.DeadLettersOf(q.service).String()},
+		Policy:      jetstream.DeliverAllPolicy,
+		HeadersOnly: true,
 	}
 }
 
 // lastMarks returns the mark in force of each marked letter.
 func (q *Queue) lastMarks(ctx context.Context) (map[key]Mark, error) {
 	marks := map[key]Mark{}
-	err := q.run(ctx, pass{
-		stream:  q.ops,
-		filters: []string{subject.MarksOf(q.service).String()},
-		policy:  jetstream.DeliverLastPerSubjectPolicy,
+	err := q.run(ctx, pass.Pass{
+		Stream:  q.ops,
+		Filters: []string{subject.MarksOf(q.service).String()},
+		Policy:  jetstream.DeliverLastPerSubjectPolicy,
 	}, func(m jetstream.Msg, meta *jetstream.MsgMetadata) (bool, error) {
 		on, err := subject.Parse(m.Subject())
 		if err != nil {

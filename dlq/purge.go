@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/pass"
 	"codeberg.org/dataverket/messaging/subject"
 )
 
@@ -140,11 +141,11 @@ func (q *Queue) findCopies(ctx context.Context, work map[key]*removal) error {
 
 // findReplays finds the replays of the letters that came before they were closed.
 func (q *Queue) findReplays(ctx context.Context, work map[key]*removal) error {
-	return q.run(ctx, pass{
-		stream:      q.ops,
-		filters:     []string{subject.ReplaysOf(q.service).String()},
-		policy:      jetstream.DeliverAllPolicy,
-		headersOnly: true,
+	return q.run(ctx, pass.Pass{
+		Stream:      q.ops,
+		Filters:     []string{subject.ReplaysOf(q.service).String()},
+		Policy:      jetstream.DeliverAllPolicy,
+		HeadersOnly: true,
 	}, func(m jetstream.Msg, meta *jetstream.MsgMetadata) (bool, error) {
 		k, _ := keyOf(m.Headers().Get(envelope.HeaderLetterID))
 		if w := work[k]; w != nil && meta.Sequence.Stream < w.last.Sequence {

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/pass"
 	"codeberg.org/dataverket/messaging/subject"
 	"codeberg.org/dataverket/messaging/topology"
 )
@@ -163,6 +164,15 @@ func (q *Queue) info(ctx context.Context, stream jetstream.Stream) (*jetstream.S
 // bounded returns ctx with the time that one request may take.
 func (q *Queue) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, q.config.Timeout)
+}
+
+// run makes one pass over a stream of the queue.
+func (q *Queue) run(ctx context.Context, p pass.Pass, see pass.Visit) error {
+	p.Purpose, p.Timeout = "dlq", q.config.Timeout
+	if err := p.Run(ctx, see); err != nil {
+		return fmt.Errorf("dlq: %w", err)
+	}
+	return nil
 }
 
 // publish stores one message in the named stream and waits for the answer. An

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/pass"
 	"codeberg.org/dataverket/messaging/subject"
 )
 
@@ -84,11 +85,11 @@ func (q *Queue) getFrom(ctx context.Context, stream jetstream.Stream, sequence u
 // the newest one is on, since a replay keeps its original's.
 func (q *Queue) copies(ctx context.Context, on string, l Letter) ([]Copy, error) {
 	var all []Copy
-	err := q.run(ctx, pass{
-		stream:      q.letters,
-		filters:     []string{on},
-		policy:      jetstream.DeliverAllPolicy,
-		headersOnly: true,
+	err := q.run(ctx, pass.Pass{
+		Stream:      q.letters,
+		Filters:     []string{on},
+		Policy:      jetstream.DeliverAllPolicy,
+		HeadersOnly: true,
 	}, func(m jetstream.Msg, meta *jetstream.MsgMetadata) (bool, error) {
 		if m.Headers().Get(envelope.HeaderLetterID) == l.ID {
 			// A damaged copy is history all the same; what it says is kept.

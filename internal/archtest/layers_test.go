@@ -38,10 +38,12 @@ var layers = map[string]int{
 	"natsconn":            level2,
 	"migrate":             level2,
 	"internal/telemetry":  belowL3,
+	"internal/pass":       belowL3,
 	"outbox":              level3,
 	"inbox":               level3,
 	"consumer":            level3,
 	"dlq":                 level3,
+	"history":             level3,
 	"internal/pgserver":   forTesting,
 	"internal/natsserver": forTesting,
 	"dvtest":              level5,
@@ -57,7 +59,7 @@ var layers = map[string]int{
 var thirdParty = map[string][]string{
 	"github.com/jackc/pgx/v5": {"outbox", "inbox", "migrate", "internal/pgschema", "internal/pgserver",
 		"dvtest", "cmd/dvmsg/...", "examples/..."},
-	"github.com/nats-io/nats.go": {"natsconn", "topology", "outbox", "consumer", "dlq", "internal/natsserver",
+	"github.com/nats-io/nats.go": {"natsconn", "topology", "outbox", "consumer", "dlq", "history", "internal/pass", "internal/natsserver",
 		"dvtest", "cmd/dvmsg/...", "examples/..."},
 	"github.com/google/uuid": {"envelope", "dlq"},
 	// The API only, and where a Config names a provider.
