@@ -477,3 +477,41 @@ func TestALetterThatWasReplayedBeforeTheHorizonIsReplayedOnDemandOnly(t *testing
 	_, err = b.queue.Replay(t.Context(), id, request("ola"))
 	require.NoError(t, err, "within the horizon of 45 days")
 }
+
+// What was decided since does not make a replay of long ago a young one.
+func TestTheHorizonIsOfTheFirstReplay(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	q := b.open(t, dlq.Config{Horizon: 200 * time.Millisecond})
+	id := b.bury(t, failed(t))
+	_, err := q.Replay(t.Context(), id, request("ola"))
+	require.NoError(t, err)
+	reopen := func() {
+		_, err := q.Discard(t.Context(), id, again("ola"))
+		require.NoError(t, err)
+		_, err = q.Restore(t.Context(), id, request("ola"))
+		require.NoError(t, err)
+	}
+	reopen()
+	forgotten := func() bool {
+		_, err := q.Replay(t.Context(), id, dry("ola"))
+		return errors.Is(err, dlq.ErrForgotten)
+	}
+	require.Eventually(t, forgotten, 10*time.Second, 20*time.Millisecond)
+	reopen()
+	require.True(t, forgotten())
+}
+
+// A claim that nobody carried out is no replay: taking it over finds out whether
+// one is there, whatever its age.
+func TestAnOldClaimIsTakenOverWhateverTheHorizon(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.bury(t, failed(t))
+	_, err := b.queue.Claim(t.Context(), id, request("kari"))
+	require.NoError(t, err)
+	r, err := b.open(t, dlq.Config{Horizon: 1, ClaimLease: 1}).Replay(t.Context(), id, request("ola"))
+	require.NoError(t, err)
+	require.True(t, r.TookOver)
+	require.Equal(t, 1, r.Round)
+}
