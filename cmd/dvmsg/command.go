@@ -47,7 +47,8 @@ type table []command
 // commands returns the table.
 func commands() table {
 	return slices.Concat(migrateCommands(), topologyCommands(),
-		outboxCommands(), outboxParkedCommands(), outboxRewindCommands(), dlqCommands())
+		outboxCommands(), outboxParkedCommands(), outboxRewindCommands(), dlqCommands(),
+		historyCommands(), durableCommands())
 }
 
 // groups returns the first words, each once.

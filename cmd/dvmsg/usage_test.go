@@ -17,6 +17,7 @@ func TestHelpIsAsRecorded(t *testing.T) {
 		"help.golden":        {"help"},
 		"help-dlq.golden":    {"help", "dlq"},
 		"help-replay.golden": {"dlq", "replay", "-h"},
+		"help-reset.golden":  {"durable", "reset", "-h"},
 		"help-parked.golden": {"help", "outbox", "parked"},
 		"help-rewind.golden": {"outbox", "rewind", "-h"},
 	} {
@@ -157,6 +158,18 @@ func TestWrongValuesNameTheFlagAndWhatItTakes(t *testing.T) {
 		"outbox rewind --all":                                     `--stream is missing: say which`,
 		"outbox anchors":                                          `--stream is missing`,
 		"outbox accept --reason x":                                `--stream is missing`,
+		"history list":                                            `say which messages: SUBJECT, such as`,
+		"history list dv.maskin.evt.> --service maskin":           `say which messages: SUBJECT, such as`,
+		"history list maskin.>":                                   `SUBJECT: subject:`,
+		"history list --service odd":                              `--service: `,
+		"history list --service maskin --from 1 --since 2h":       `--from: not with --since`,
+		"history list --service maskin --limit 0":                 `--limit: 0 is out of range; use 1 to 10000`,
+		"history list --service maskin --max-read -1":             `--max-read: -1 is no number of messages`,
+		"durable reset --from 1 --reason x":                       `DURABLE is missing`,
+		"durable reset d --reason x":                              `say from where: --from or --since, one of them`,
+		"durable reset d --from 1 --since 2h":                     `say from where: --from or --since, one of them`,
+		"durable reset d --from 1 --horizon x":                    `--horizon: "x" is no age`,
+		"durable reset d --from 1":                                `--reason is missing: say why`,
 		"migrate up --schema Bad-Name --database postgres:/":      `--schema: "Bad-Name" is no schema name`,
 		"migrate export --after 99":                               `--after: 99 is no version`,
 		"topology diff --file /no/such --nats x":                  `--file: open /no/such: no such file`,
@@ -218,7 +231,7 @@ func TestAFlagHasOneFormInAllCommands(t *testing.T) {
 func TestEveryMutationHasADryRunAndEveryCommandHasJSON(t *testing.T) {
 	t.Parallel()
 	mutations := []string{"migrate up", "topology apply", "outbox parked release", "outbox parked discard",
-		"outbox rewind", "outbox accept", "dlq replay", "dlq discard", "dlq restore", "dlq purge"}
+		"outbox rewind", "outbox accept", "dlq replay", "dlq discard", "dlq restore", "dlq purge", "durable reset"}
 	for _, c := range commands() {
 		require.NotNil(t, c.flags().Lookup("json"), c.path)
 		require.Equal(t, slices.Contains(mutations, c.path), c.flags().Lookup("dry-run") != nil, c.path)
