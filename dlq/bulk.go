@@ -104,7 +104,7 @@ func (q *Queue) all(ctx context.Context, f Filter, r Request, a act) (Report, er
 	if f.isZero() {
 		return Report{}, &FieldError{"Filter", "is empty: say which letters; State: StateOpen means all open ones"}
 	}
-	picks, report, err := q.choose(ctx, f, r)
+	picks, report, err := q.choose(ctx, f, r, a)
 	if err != nil {
 		return report, err
 	}
@@ -172,9 +172,19 @@ func stopped(a act, report *Report, err error) error {
 
 // choose finds the letters that f means, oldest failure first, in one pass. Ids
 // that no letter has stand at the end, without a place.
-func (q *Queue) choose(ctx context.Context, f Filter, r Request) ([]pick, Report, error) {
+//
+// Where a claim can be taken over, an abandoned one counts as open: who repeats a
+// call that was interrupted means the letter in the middle too.
+func (q *Queue) choose(ctx context.Context, f Filter, r Request, a act) ([]pick, Report, error) {
 	chosen := map[key]pick{}
 	g := newGathering(f)
+	if a.takesOver && f.State == StateOpen {
+		info, err := q.info(ctx, q.ops)
+		if err != nil {
+			return nil, Report{}, err
+		}
+		g.filter.abandoned = info.TimeStamp.Add(-q.config.ClaimLease)
+	}
 	g.keep = func(k key, l *Letter) { chosen[k] = pick{l.ID, l.place()} }
 	g.drop = func(k key) { delete(chosen, k) }
 	if err := q.gather(ctx, g); err != nil {

@@ -426,3 +426,24 @@ func BenchmarkReplayAll(b *testing.B) {
 	require.NoError(b, err)
 	require.Equal(b, b.N, report.Done, fmt.Sprint(report.Refused))
 }
+
+// An abandoned claim is meant by "open", so that an interrupted call is finished by
+// doing it again; somebody's fresh claim is not.
+func TestOpenLettersIncludeAbandonedClaimsWhenTheyAreReplayed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.bury(t, failed(t))
+	_, err := b.queue.Claim(t.Context(), id, request("kari"))
+	require.NoError(t, err)
+	report, err := b.queue.ReplayAll(t.Context(), openOnes, swift("ola"))
+	require.NoError(t, err)
+	require.Zero(t, report.Matched)
+	hasty := b.open(t, dlq.Config{ClaimLease: 1})
+	report, err = hasty.DiscardAll(t.Context(), openOnes, swift("ola"))
+	require.NoError(t, err)
+	require.Zero(t, report.Matched)
+	report, err = hasty.ReplayAll(t.Context(), openOnes, swift("ola"))
+	require.NoError(t, err)
+	require.Equal(t, 1, report.Done)
+	require.True(t, report.Outcomes[0].Replay.TookOver)
+}

@@ -80,6 +80,9 @@ func (f Filter) isZero() bool {
 type matcher struct {
 	Filter
 	ids map[key]bool // nil: any
+	// abandoned is from before when a claim counts as open, if StateOpen is asked
+	// for; zero: none does.
+	abandoned time.Time
 }
 
 func newMatcher(f Filter) *matcher {
@@ -108,15 +111,18 @@ func (m *matcher) matches(k key, l *Letter) bool {
 			return false
 		}
 	}
-	return m.matchesState(l.State) && m.matchesTime(l.StoredAt)
+	return m.matchesState(l) && m.matchesTime(l.StoredAt)
 }
 
-func (m *matcher) matchesState(s State) bool {
+func (m *matcher) matchesState(l *Letter) bool {
+	s := l.State
 	switch {
 	case m.State == StateAny, m.State == "" && (m.ids != nil || m.Batch != ""):
 		return true
 	case m.State == "":
 		return !s.Closed()
+	case m.State == StateOpen && s == StateClaimed:
+		return l.Mark.StoredAt.Before(m.abandoned)
 	}
 	return s == m.State
 }

@@ -85,7 +85,8 @@ func (q *Queue) Replay(ctx context.Context, letterID string, r Request) (Replay,
 // Two operators may do so at once: each letter is replayed by one of them. After
 // a crash, do it again: what was replayed is refused with a [*ConflictError]
 // while it is outstanding, the one letter that was in the middle is taken over
-// when its claim is old enough, and the rest follows.
+// when its claim is older than Config.ClaimLease, and the rest follows. Such a
+// letter is meant by StateOpen too.
 //
 // An error means that it stopped early; the report says how far it came. More
 // letters than Request.Max are a [*TooManyError], and nothing was done.
@@ -95,7 +96,7 @@ func (q *Queue) ReplayAll(ctx context.Context, f Filter, r Request) (Report, err
 
 // replays is the act of replaying.
 func (q *Queue) replays() act {
-	return act{name: "replay", rate: DefaultRate, mayEdit: true, do: q.replay}
+	return act{name: "replay", rate: DefaultRate, takesOver: true, mayEdit: true, do: q.replay}
 }
 
 // replaying is a replay under way.

@@ -63,6 +63,8 @@ type Request struct {
 type act struct {
 	name string // as a verb, in messages
 	rate float64
+	// takesOver says that it carries out the abandoned claim of somebody else.
+	takesOver bool
 	// mayEdit says that Request.Edit has a meaning.
 	mayEdit bool
 	// do acts on one letter. The state is what the letter is in the end.
