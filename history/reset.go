@@ -18,7 +18,7 @@ import (
 )
 
 // DefaultHorizon is that of ResetRequest.Horizon, and what an inbox remembers.
-const DefaultHorizon = 45 * 24 * time.Hour
+const DefaultHorizon = envelope.DefaultHorizon
 
 // maxReason bounds ResetRequest.Reason, in bytes.
 const maxReason = 1 << 10
