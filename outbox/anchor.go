@@ -118,9 +118,10 @@ func (d *dispatcher) loadLanes(ctx context.Context) error {
 		var created *time.Time
 		var behind int64
 		var older *int64
+		var foreign bool
 		l := &lane{guard: guard{ask: d.asker(), every: d.cfg.ProbeInterval, suspect: true}}
 		g := &l.guard
-		if err := rows.Scan(&l.name, &created, &behind, &g.newest.sequence, &g.newest.id, &older, &g.before.id); err != nil {
+		if err := rows.Scan(&l.name, &created, &behind, &g.newest.sequence, &g.newest.id, &older, &g.before.id, &foreign); err != nil {
 			return fmt.Errorf("read the cursors: %w", err)
 		}
 		if g.stream = l.name; created != nil {
@@ -132,6 +133,7 @@ func (d *dispatcher) loadLanes(ctx context.Context) error {
 		if d.lanes[l.name] == nil {
 			l.recall = d.newRecall(l.name)
 			l.recall.begin(behind)
+			l.foreign.Store(foreign)
 			d.lanes[l.name] = l
 		}
 	}

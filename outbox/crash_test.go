@@ -80,6 +80,7 @@ func runRelayChild(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	standStill(relay)
 	relay.OnPublished(func(string, int) {
 		if budget--; budget != -1 {
 			return
@@ -113,10 +114,11 @@ type child struct {
 	stdout *bufio.Reader
 }
 
-func startChild(t *testing.T, budget int, natsURL, pgURL string) *child {
+func startChild(t *testing.T, budget int, natsURL, pgURL string, env ...string) *child {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+strconv.Itoa(budget), childNATSEnv+"="+natsURL, childPGEnv+"="+pgURL)
+	cmd.Env = append(cmd.Env, env...)
 	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	stdout, err := cmd.StdoutPipe()

@@ -76,7 +76,7 @@ func (r *Relay) glance(ctx context.Context, streams []string) ([]string, error) 
 // memory must never become the base of a later poll, because rolled-back
 // transactions raise it without a flush, and after a crash of the database
 // their ids are given to new rows, which would then count as seen.
-func (r *Relay) poll(ctx context.Context, streams []string) ([]*delta, error) {
+func (r *Relay) poll(ctx context.Context, sql string, streams []string) ([]*delta, error) {
 	limit := r.pageRows()
 	found := make(map[string]*delta, len(streams))
 	err := r.pinned(ctx, func(rows pgx.Rows) error {
@@ -89,7 +89,7 @@ func (r *Relay) poll(ctx context.Context, streams []string) ([]*delta, error) {
 			}
 			r.addToDelta(d, e, limit)
 		})
-	}, r.sql.poll, streams, limit)
+	}, sql, streams, limit)
 	if err != nil {
 		return nil, fmt.Errorf("look for new rows: %w", explain(err))
 	}

@@ -34,6 +34,10 @@
 //     restored copy) are published again, before anything newer of their key.
 //     Only a stream that was deleted and created anew waits for an operator
 //     (RecreatedError, AcceptStream).
+//   - What a stream holds already is not stored again, however long a crash or an
+//     outage lasted: the relay reads what it holds behind the cursor.
+//   - A database that came from another PostgreSQL cluster (a dump, an upgrade)
+//     is published from where it was, without an operator.
 //   - Memory is bounded by PageRows and PageBytes per stream, whatever the
 //     backlog.
 //

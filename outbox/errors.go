@@ -10,12 +10,6 @@ import (
 // `dvmsg migrate up`, against this database and schema.
 var ErrNotMigrated = errors.New("the outbox tables are missing; run `dvmsg migrate up` or migrate.Up for this database and schema")
 
-// ErrForeignCluster says that the cursors were written in another PostgreSQL
-// cluster, as after a restore from a dump: transaction ids mean nothing here,
-// so the relay publishes nothing rather than skip or repeat by guess.
-var ErrForeignCluster = errors.New("the outbox belongs to another PostgreSQL cluster (restored from a dump, or upgraded); " +
-	"publish nothing from here before its rows are reconciled, and do not delete the cursors: unpublished rows would be lost")
-
 // ErrSequenceCache says that somebody gave the sequence of outbox_events a
 // cache: numbers are then handed out in blocks, and no longer in an order that
 // a backlog can be read in.

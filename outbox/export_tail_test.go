@@ -30,3 +30,7 @@ func Tail(ctx context.Context, js jetstream.JetStream, stream string, after int6
 
 // Stale tells whether a stream with the given window may have forgotten an id.
 func Stale(window time.Duration, sent time.Time) bool { return facts{window: window}.stale(sent) }
+
+// OnForeign calls f after each step of taking over rows of another cluster, in
+// which n rows are gone through at once.
+func (r *Relay) OnForeign(n int, f func(step string)) { r.foreignBatch, r.hooks.foreign = n, f }

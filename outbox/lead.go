@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -126,13 +127,25 @@ type lane struct {
 	guard guard
 
 	recall recall
-	except exceptions // as of the latest look
+
+	foreign atomic.Bool // rows carry transaction ids of another cluster
+	except  exceptions  // as of the latest look
 
 	faults    int       // in a row, of asking the broker
 	rewinds   int       // in a row, without what was sent again being found
 	heldUntil time.Time // nothing is done before
 
 	anchored, thinned time.Time // when the cursor was last copied, the copies thinned
+}
+
+// foreignLanes returns the lanes that are not yet rid of another cluster's ids.
+func (d *dispatcher) foreignLanes() (lanes []*lane) {
+	for _, l := range d.lanes {
+		if l.foreign.Load() {
+			lanes = append(lanes, l)
+		}
+	}
+	return lanes
 }
 
 // outcome is what a worker reports when its stream has nothing more to do.
@@ -143,10 +156,19 @@ type outcome struct {
 
 // run dispatches until stop ends; workers run under work.
 func (d *dispatcher) run(stop, work context.Context) error {
-	err := d.prepare(work)
+	err := d.prepare(stop, work)
+	ctx, cancel := context.WithCancel(work)
+	var rewriting sync.WaitGroup
+	defer func() {
+		cancel()
+		rewriting.Wait()
+	}()
+	if lanes := d.foreignLanes(); len(lanes) > 0 {
+		rewriting.Go(func() { d.rewriteForeign(ctx, lanes) })
+	}
 	for adopted := time.Now(); err == nil && stop.Err() == nil && work.Err() == nil; {
 		if time.Since(adopted) > adoptEvery {
-			adopted, err = time.Now(), d.adopt(work)
+			adopted, err = time.Now(), d.revise(work)
 		}
 		if err == nil {
 			err = d.dispatch(stop, work)
@@ -158,15 +180,27 @@ func (d *dispatcher) run(stop, work context.Context) error {
 	return err
 }
 
-// prepare makes sure that every declared stream has a cursor, that the cursors
-// belong to this cluster and that they can be moved. Nothing is published
-// before: a relay that cannot record what it did would do it again and again.
-func (d *dispatcher) prepare(ctx context.Context) error {
+// revise looks for what came since the term began.
+func (d *dispatcher) revise(ctx context.Context) error {
+	if err := errors.Join(d.adopt(ctx), d.loadLanes(ctx)); err != nil {
+		return err
+	}
+	switch f, err := d.foreignStreams(ctx); {
+	case err != nil:
+		return err
+	case f.any():
+		return errForeign
+	}
+	return nil
+}
+
+// prepare makes sure that every declared stream has a cursor, that cursors and
+// rows belong to this cluster and that the cursors can be moved. Nothing is
+// published before: a relay that cannot record what it did would do it again and
+// again.
+func (d *dispatcher) prepare(stop, ctx context.Context) error {
 	if _, err := d.pool.Exec(ctx, d.sql.alive, d.lease.term); err != nil {
 		return fmt.Errorf("declare the term: %w", explain(err))
-	}
-	if err := d.checkCluster(ctx); err != nil {
-		return err
 	}
 	var names []string
 	for _, s := range d.out.set.Streams {
@@ -177,6 +211,12 @@ func (d *dispatcher) prepare(ctx context.Context) error {
 	}
 	// Whoever led before may have gone to sleep for good.
 	if err := errors.Join(d.mark(ctx, false), d.adopt(ctx)); err != nil {
+		return err
+	}
+	if err := d.takeOver(stop, ctx); err != nil {
+		return err
+	}
+	if err := d.loadLanes(ctx); err != nil {
 		return err
 	}
 	return d.checkCursors(ctx)
@@ -197,20 +237,6 @@ func (d *dispatcher) adopt(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look for streams without a cursor: %w", explain(err))
 	}
-	return d.loadLanes(ctx)
-}
-
-// checkCluster refuses cursors of another cluster: their transaction ids would
-// match for ever, or skip.
-func (d *dispatcher) checkCluster(ctx context.Context) error {
-	var here int64
-	var stored []int64
-	if err := d.pool.QueryRow(ctx, d.sql.cluster).Scan(&here, &stored); err != nil {
-		return fmt.Errorf("read the cluster's identity: %w", explain(err))
-	}
-	if slices.ContainsFunc(stored, func(id int64) bool { return id != here }) {
-		return fmt.Errorf("%w: stored %v, this one is %d", ErrForeignCluster, stored, here)
-	}
 	return nil
 }
 
@@ -218,10 +244,9 @@ func (d *dispatcher) checkCluster(ctx context.Context) error {
 // holds: see the statement.
 func (d *dispatcher) checkCursors(ctx context.Context) error {
 	var cache int64
-	var foreign bool
 	held := false
 	err := d.pinned(ctx, func(rows pgx.Rows) error {
-		_, err := pgx.ForEachRow(rows, []any{&cache, &foreign}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&cache}, func() error {
 			held = true
 			return nil
 		})
@@ -232,8 +257,6 @@ func (d *dispatcher) checkCursors(ctx context.Context) error {
 		return fmt.Errorf("check the cursors: %w", explain(err))
 	case !held:
 		return errLeaseLost
-	case foreign:
-		return fmt.Errorf("%w: rows carry transaction ids that this cluster has not given out yet", ErrForeignCluster)
 	case cache != 1:
 		return fmt.Errorf("%w: it is %d", ErrSequenceCache, cache)
 	}
@@ -243,20 +266,22 @@ func (d *dispatcher) checkCursors(ctx context.Context) error {
 // dispatch polls the streams that have no worker and starts one for each that
 // has news. A stream that is to be looked at first is not polled.
 func (d *dispatcher) dispatch(stop, work context.Context) error {
-	var idle []string
+	var idle, foreign []string
 	for _, l := range d.lanes {
 		switch {
 		case l.busy || time.Now().Before(l.heldUntil):
 		case l.guard.used() && (l.guard.overdue() >= 0 || d.retention.misses(l.name)):
 			d.start(stop, work, l, nil)
+		case l.foreign.Load():
+			foreign = append(foreign, l.name)
 		default:
 			idle = append(idle, l.name)
 		}
 	}
-	if len(idle) == 0 {
+	if len(idle)+len(foreign) == 0 {
 		return nil
 	}
-	deltas, err := d.look(work, idle)
+	deltas, err := d.look(work, idle, foreign)
 	if err != nil {
 		return err
 	}
@@ -284,7 +309,15 @@ func (d *dispatcher) recalling(streams []string) bool {
 
 // look asks for the new rows of the given streams. While nothing happens it
 // glances first, and mostly leaves it at that.
-func (d *dispatcher) look(ctx context.Context, streams []string) ([]*delta, error) {
+func (d *dispatcher) look(ctx context.Context, streams, foreign []string) ([]*delta, error) {
+	if len(foreign) > 0 {
+		news, err := d.poll(ctx, d.sql.pollForeign, foreign)
+		if err != nil || len(streams) == 0 {
+			return news, err
+		}
+		more, err := d.poll(ctx, d.sql.poll, streams)
+		return append(news, more...), err
+	}
 	woken := d.knocked
 	d.knocked = false
 	if !woken && d.busy == 0 && time.Since(d.news) > alertFor && !d.recalling(streams) {
@@ -293,7 +326,7 @@ func (d *dispatcher) look(ctx context.Context, streams []string) ([]*delta, erro
 			return nil, err
 		}
 	}
-	return d.poll(ctx, streams)
+	return d.poll(ctx, d.sql.poll, streams)
 }
 
 // start gives a lane to a worker; without news it only looks at its stream.

@@ -13,7 +13,7 @@ import (
 // It tells whether the cursor went back: what was polled is of no use then.
 func (d *dispatcher) obey(stop, work context.Context, l *lane) (wentBack bool, err error) {
 	released, err := d.loadExceptions(work, l)
-	if err != nil {
+	if err != nil || l.foreign.Load() { // which rows the cursor has passed cannot be told from their ids yet
 		return false, err
 	}
 	if wentBack, err = d.rewindRequested(work, l); err != nil || wentBack {

@@ -138,11 +138,14 @@ type Relay struct {
 	seen        atomic.Pointer[observation] // the latest
 	lag         lag
 	metrics     *metrics
+
+	foreignBatch int // rows of another cluster that are gone through at once
 }
 
 // hooks are crash points for tests; nil does nothing.
 type hooks struct {
 	polled    func()                        // a poll has read its rows
+	foreign   func(step string)             // rows of another cluster: what was done last
 	published func(stream string, rows int) // every row of a page is acknowledged, the cursor not yet moved
 	retained  func()                        // retention has looked at all streams
 }
@@ -176,7 +179,7 @@ func NewRelay(out *Outbox, pool *pgxpool.Pool, js jetstream.JetStream, cfg Relay
 		health: &health{log: log, began: "relay is held back", over: "relay goes on",
 			down: map[string]trouble{partRun: {errNotRunning, time.Now()}}},
 		alarms:      &health{log: log, began: "relay alarm", over: "relay alarm is over", down: map[string]trouble{}},
-		anchorEvery: time.Second, moveEvery: moveEvery,
+		anchorEvery: time.Second, moveEvery: moveEvery, foreignBatch: foreignBatch,
 		pace:     paceOf(cfg.Retention),
 		observer: newObserver(pool, out.schema),
 		lag:      lag{lateness: lateness{bound: cfg.MaxAge}},
@@ -193,7 +196,7 @@ func NewRelay(out *Outbox, pool *pgxpool.Pool, js jetstream.JetStream, cfg Relay
 // An unreachable database or broker is waited for, with growing delays and a
 // line in the log; with FailFast it is returned if it is so from the start.
 // What waiting cannot heal is always returned: ErrNotMigrated,
-// ErrForeignCluster, ErrSequenceCache, a closed connection.
+// ErrSequenceCache, a closed connection.
 func (r *Relay) Run(ctx context.Context) (err error) {
 	if !r.ran.CompareAndSwap(false, true) {
 		return errors.New("outbox: Relay.Run: called twice; create a new Relay")
@@ -238,8 +241,7 @@ func (r *Relay) blame(err error) {
 
 // hopeless tells the faults that no waiting repairs.
 func hopeless(err error) bool {
-	return errors.Is(err, ErrNotMigrated) || errors.Is(err, ErrForeignCluster) || errors.Is(err, ErrSequenceCache) ||
-		errors.Is(err, nats.ErrConnectionClosed)
+	return errors.Is(err, ErrNotMigrated) || errors.Is(err, ErrSequenceCache) || errors.Is(err, nats.ErrConnectionClosed)
 }
 
 // sleep waits for d or the end of ctx.

@@ -390,12 +390,3 @@ func TestRelayWithoutTablesSaysSo(t *testing.T) {
 	require.ErrorIs(t, r.Run(t.Context()), outbox.ErrNotMigrated)
 	require.ErrorContains(t, r.Run(t.Context()), "called twice")
 }
-
-// After a restore from a dump the transaction ids of the cursors mean nothing.
-func TestCursorsOfAnotherClusterAreRefused(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	_, err := b.pool.Exec(t.Context(), "insert into messaging.outbox_state (stream, system_identifier) values ('DV_MASKIN_EVT', 42)")
-	require.NoError(t, err)
-	require.ErrorIs(t, b.newRelay(t, outbox.RelayConfig{}).Run(t.Context()), outbox.ErrForeignCluster)
-}

@@ -10,6 +10,7 @@ type statements struct {
 	moveSQL
 	healSQL
 	recallSQL
+	foreignSQL
 	parkSQL
 	retainSQL
 	observeSQL
@@ -17,8 +18,8 @@ type statements struct {
 
 type (
 	leaseSQL struct{ acquire, renew, release string }                            // who leads
-	termSQL  struct{ cluster, alive, check, declare, adopt string }              // once a term
-	readSQL  struct{ glance, poll, page, mark string }                           // what is new
+	termSQL  struct{ alive, check, declare, adopt string }                       // once a term
+	readSQL  struct{ glance, poll, pollForeign, page, mark string }              // what is new
 	moveSQL  struct{ commitBase, drawID, beginWalk, commitPage, endWalk string } // the cursor, forward
 
 	// what the broker lost: anchors and the cursor, back
@@ -27,13 +28,19 @@ type (
 	// what a stream holds behind its cursor
 	recallSQL struct{ oldest, present, pass string }
 
+	// rows and cursors of another cluster
+	foreignSQL struct {
+		foreign, foreignFence, foreignForget, foreignSeq, foreignPatience, foreignLock, foreignSetSeq string
+		foreignBegin, foreignTell, foreignEnd, foreignRewrite, foreignDone                            string
+	}
+
 	// what is passed over, and what operators ask for
 	parkSQL struct{ held, discarded, park, top, heldPage, unpark, request, requestDone string }
 )
 
 func newStatements(schema string) statements {
 	in := func(sql string) string { return strings.ReplaceAll(sql, "{{schema}}", schema) }
-	return statements{newLeaseSQL(in), newTermSQL(in), newReadSQL(in), newMoveSQL(in), newHealSQL(in), newRecallSQL(in), newParkSQL(in), newRetainSQL(in), newObserveSQL(in)}
+	return statements{newLeaseSQL(in), newTermSQL(in), newReadSQL(in), newMoveSQL(in), newHealSQL(in), newRecallSQL(in), newForeignSQL(in), newParkSQL(in), newRetainSQL(in), newObserveSQL(in)}
 }
 
 // Fragments that several statements share.
@@ -79,6 +86,9 @@ const (
 	pinPlan = `select set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true),
        set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true)`
 
+	// pinLoop makes a batch look up its rows one by one, by the primary key.
+	pinLoop = `select set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`
+
 	rowColumns = `e.seq, e.id, e.subject, e.ordering_key, e.headers, e.envelope`
 
 	// ofStream takes the rows of a stream by the index (stream, xid, seq), which
@@ -98,6 +108,10 @@ const (
        or (select true from {{schema}}.outbox_events e where ` + newer + ` order by e.xid, e.seq limit 1)
        or (select true from pg_snapshot_xip(s.base) as x cross join lateral (
              select from {{schema}}.outbox_events e where ` + late + ` order by e.xid, e.seq limit 1) late limit 1), false)`
+
+	// excepted tells that there are rows which the cursor passes over.
+	excepted = `(exists (select from {{schema}}.outbox_parked p where p.stream = s.stream)
+         or exists (select from {{schema}}.outbox_discarded p where p.stream = s.stream))`
 
 	// requested tells that an operator asks for something.
 	requested = `(exists (select from {{schema}}.outbox_parked p where p.stream = s.stream and p.released_at is not null)
@@ -125,10 +139,6 @@ returning setval('{{schema}}.outbox_asleep_until', 0)`), // nobody is there to b
 
 func newTermSQL(in func(string) string) termSQL {
 	return termSQL{
-		cluster: in(`
-select (select system_identifier from pg_control_system()),
-       array(select distinct system_identifier from {{schema}}.outbox_state where system_identifier is not null)`),
-
 		// Every term declares itself alive once, before its first poll.
 		alive: in(`
 with before as (delete from {{schema}}.outbox_alive where term <> $1)
@@ -153,10 +163,7 @@ insert into {{schema}}.outbox_alive (term) values ($1) on conflict do nothing`),
   insert into {{schema}}.outbox_anchors (stream, acked_sequence, base, floor, next_floor)
   select s.stream, s.acked_sequence, s.base, s.floor, s.next_floor from {{schema}}.outbox_state s, lockable where false
 )
-select q.seqcache,
-       exists (select from {{schema}}.outbox_state s cross join lateral (
-         select from {{schema}}.outbox_events e
-          where ` + ofStream + ` and e.xid >= pg_snapshot_xmax(pg_current_snapshot()) limit 1) foreign_row)
+select q.seqcache
   from lease, pg_sequence q where q.seqrelid = '{{schema}}.outbox_events_seq_seq'::regclass`),
 
 		// A cursor starts with the empty base, never with the current snapshot:
@@ -184,10 +191,7 @@ where s.stream = any($1) and (` + requested + ` or ` + waiting + `)`),
 		// snapshot it returns is the one the rows were read with. Each branch
 		// walks an index from a known place, and both end at a page.
 		poll: in(`
-select s.stream, s.target is not null,
-       exists (select from {{schema}}.outbox_parked p where p.stream = s.stream)
-         or exists (select from {{schema}}.outbox_discarded p where p.stream = s.stream),
-       ` + requested + `,
+select s.stream, s.target is not null, ` + excepted + `, ` + requested + `,
        pg_current_snapshot()::text, ` + lastSeq + `, ` + rowColumns + `
 from {{schema}}.outbox_state s
 left join lateral (
@@ -206,6 +210,31 @@ left join lateral (
   limit $2
 ) e on true
 where s.stream = any($1)`),
+
+		// The same while rows with ids of another cluster are about: they lie up to
+		// low and would look new. So new rows are found by their number, which is
+		// above the floor, and what needs the rest has to wait: a cursor that went
+		// back behind it, and what operators ask for.
+		pollForeign: in(`
+select s.stream, s.target is not null, ` + excepted + `, false,
+       pg_current_snapshot()::text, ` + lastSeq + `, ` + rowColumns + `
+from {{schema}}.outbox_state s join {{schema}}.outbox_foreign f using (stream)
+left join lateral (
+  (select ` + rowColumns + `
+     from {{schema}}.outbox_events e
+    where s.target is null and e.stream = s.stream and e.seq > s.floor and e.xid >= pg_snapshot_xmax(s.base)
+    order by e.seq limit $2)
+  union all
+  (select late.*
+     from pg_snapshot_xip(s.base) as x
+    cross join lateral (
+      select ` + rowColumns + `
+        from {{schema}}.outbox_events e
+       where s.target is null and ` + late + ` and e.seq > f.low
+       order by e.xid, e.seq limit $2) late)
+  limit $2
+) e on true
+where s.stream = any($1) and s.floor >= f.low`),
 
 		// For how long from now the relay sleeps, 0 for awake. Only the holder of the
 		// term says so: writers that notify in vain are slow. The setting makes this
@@ -289,7 +318,8 @@ update {{schema}}.outbox_state s
 func newHealSQL(in func(string) string) healSQL {
 	return healSQL{
 		lanes: in(`
-select s.stream, s.stream_created, s.tail_after, s.acked_sequence, s.acked_id, a.acked_sequence, a.acked_id
+select s.stream, s.stream_created, s.tail_after, s.acked_sequence, s.acked_id, a.acked_sequence, a.acked_id,
+       exists (select from {{schema}}.outbox_foreign f where f.stream = s.stream)
 from {{schema}}.outbox_state s
 left join lateral (
   select a.acked_sequence, a.acked_id from {{schema}}.outbox_anchors a
@@ -373,6 +403,145 @@ where s.stream = $1`),
 update {{schema}}.outbox_state s
    set tail_after = greatest(s.tail_after, $4), ` + newest + `, lost_timeline = s.lost_timeline + $7
   from lease where s.stream = $3
+` + durable),
+	}
+}
+
+// newForeignSQL is about rows and cursors of another cluster, see cluster.go.
+func newForeignSQL(in func(string) string) foreignSQL {
+	return foreignSQL{
+		foreign: in(`
+with here as materialized (select system_identifier as id from pg_control_system())
+select s.stream,
+       case when f.base is not null and f.cluster = here.id then 'begun'
+            when f.base is not null or s.system_identifier <> here.id then 'moved'
+            else 'lost' end
+from here cross join {{schema}}.outbox_state s left join {{schema}}.outbox_foreign f using (stream)
+where f.base is not null or s.system_identifier <> here.id
+   or f.stream is null and (
+     select true from {{schema}}.outbox_events e
+      where ` + ofStream + ` and e.xid >= pg_snapshot_xmax(pg_current_snapshot()) limit 1)`),
+
+		foreignFence: in(fence + ` select from lease`),
+
+		// Of which rows without a cursor are published is not known: of none, then.
+		foreignForget: in(`
+update {{schema}}.outbox_state
+   set base = '1:1:', floor = 0, next_floor = 0, target = null, ceiling = null, position = null,
+       acked_sequence = 0, acked_id = null, tail_after = 0
+ where stream = any($1)`),
+
+		// The sequence, and the highest number that it must have given out.
+		foreignSeq: in(`
+select ` + lastSeq + `, greatest(max(s.floor), max(s.next_floor), max(s.ceiling), max(e.seq), 0)
+from {{schema}}.outbox_state s
+left join lateral (select e.seq from {{schema}}.outbox_events e where e.stream = s.stream order by e.seq desc limit 1) e on true`),
+		foreignPatience: in(`
+select set_config('lock_timeout', $1, true)`),
+		foreignLock: in(`
+lock table {{schema}}.outbox_events in share mode`),
+		foreignSetSeq: in(`
+select setval('{{schema}}.outbox_events_seq_seq', $1)`),
+
+		// low is below every row that may not be published: such rows are above the
+		// floor, or of a transaction that the base calls open. The ids of another
+		// cluster are compared with snapshots of that cluster here, which is plain
+		// arithmetic. Where a take-over was under way when the dump was made, the
+		// rows it had told apart have ids of that other cluster: all rows above low
+		// count as not published then.
+		//
+		// The last number ($2) was read before the snapshot, hence is a floor of it;
+		// high is read after.
+		foreignBegin: in(`
+insert into {{schema}}.outbox_foreign as f (stream, cluster, base, target, position, next_floor, again_through, low, visited, high, fresh, floor)
+select s.stream, (select system_identifier from pg_control_system()), s.base,
+       case when b.base is null then s.target end, case when b.base is null then s.position end,
+       case when b.base is null then s.next_floor else 0 end, $3, l.low, l.low, ` + lastSeq + `, pg_current_snapshot(), $2
+from {{schema}}.outbox_state s left join {{schema}}.outbox_foreign b using (stream)
+cross join lateral (
+  select case when $3 > 0 then 0
+              when b.base is not null then b.low
+              else least(s.floor, $2, (
+                select min(late.seq) - 1 from pg_snapshot_xip(s.base) as x cross join lateral (
+                  select e.seq from {{schema}}.outbox_events e where ` + late + ` order by e.xid, e.seq limit 1) late)) end as low) l
+where s.stream = any($1)
+on conflict (stream) do update
+   set cluster = excluded.cluster, base = excluded.base, target = excluded.target, position = excluded.position,
+       next_floor = excluded.next_floor, again_through = excluded.again_through, low = excluded.low,
+       visited = excluded.visited, high = excluded.high, fresh = excluded.fresh, floor = excluded.floor,
+       written_xid = null, written_seq = null
+` + durable),
+
+		// A row that is not published gets an id of today, also if it has one, and
+		// is new to the fresh base. One that is published and looks new gets the
+		// id 1. Rows of transactions that are open now are not seen here; they are
+		// of this cluster, and the fresh base does not see them either.
+		foreignTell: in(fence + `, page as materialized (
+  select e.seq, e.xid, f.fresh,
+         e.seq > f.again_through
+           and (e.seq <= f.next_floor and pg_visible_in_snapshot(e.xid, f.base)
+                or f.target is not null and e.seq <= f.position and pg_visible_in_snapshot(e.xid, f.target)) as published
+    from lease cross join {{schema}}.outbox_foreign f
+   cross join lateral (
+     select e.seq, e.xid from {{schema}}.outbox_events e
+      where e.stream = f.stream and e.seq > f.visited and e.seq <= f.high order by e.seq limit $4) e
+   where f.stream = $3 and f.base is not null
+), told as (
+  update {{schema}}.outbox_events e
+     set xid = case when p.published then '1'::xid8 else pg_current_xact_id() end
+    from page p
+   where e.stream = $3 and e.seq = p.seq and not (p.published and pg_visible_in_snapshot(p.xid, p.fresh))
+)
+update {{schema}}.outbox_foreign f
+   set visited = case when (select count(*) from page) < $4 then f.high else (select max(seq) from page) end,
+       floor = least(f.floor, (select min(seq) - 1 from page where not published))
+  from lease where f.stream = $3 and f.base is not null
+returning (select count(*) from page) < $4, (select count(*) from page where not published)::int`),
+
+		foreignEnd: in(fence + `, f as (
+  select * from {{schema}}.outbox_foreign where stream = $3 and base is not null and visited >= high
+), gone as (
+  delete from {{schema}}.outbox_anchors a using lease, f where a.stream = f.stream
+), kept as (
+  update {{schema}}.outbox_foreign o
+     set base = null, target = null, position = null, written_xid = pg_snapshot_xmax(f.fresh), written_seq = 0
+    from lease, f where o.stream = f.stream
+)
+update {{schema}}.outbox_state s
+   set base = f.fresh, floor = f.floor, next_floor = ` + lastSeq + `, target = null, ceiling = null, position = null,
+       system_identifier = f.cluster, updated_at = clock_timestamp()
+  from lease, f where s.stream = f.stream
+` + durable),
+
+		foreignRewrite: in(fence + `, newer as materialized (
+  select e.seq, e.xid
+    from lease cross join {{schema}}.outbox_foreign s
+   cross join lateral (
+     select e.seq, e.xid from {{schema}}.outbox_events e
+      where ` + ofStream + ` and (e.xid, e.seq) > (s.written_xid, s.written_seq) and e.seq <= s.low
+      order by e.xid, e.seq limit $4) e
+   where s.stream = $3 and s.base is null
+), older as materialized (
+  select late.seq
+    from lease cross join {{schema}}.outbox_foreign s cross join lateral pg_snapshot_xip(s.fresh) as x
+   cross join lateral (
+     select e.seq from {{schema}}.outbox_events e
+      where ` + late + ` and e.seq <= s.low order by e.xid, e.seq limit $4) late
+   where s.stream = $3 and s.base is null
+), done as (
+  update {{schema}}.outbox_events e set xid = '1'
+    from (select seq from newer union all select seq from older) p
+   where e.stream = $3 and e.seq = p.seq
+)
+update {{schema}}.outbox_foreign f
+   set written_xid = coalesce(n.xid, f.written_xid), written_seq = coalesce(n.seq, f.written_seq)
+  from lease left join lateral (select xid, seq from newer order by xid desc, seq desc limit 1) n on true
+ where f.stream = $3 and f.base is null
+returning not exists (select from newer) and not exists (select from older),
+          (select count(*) from newer)::int + (select count(*) from older)::int`),
+
+		foreignDone: in(fence + `
+delete from {{schema}}.outbox_foreign f using lease where f.stream = $3 and f.base is null
 ` + durable),
 	}
 }

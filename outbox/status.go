@@ -35,6 +35,7 @@ type StreamStatus struct {
 	Walking       bool          `json:"walking"`             // a backlog larger than a page is being drained
 	Moved         time.Time     `json:"moved"`               // when the cursor moved last
 	LostTimeline  int64         `json:"lost_timeline"`       // messages of ours found in the stream that the outbox did not know: the database went back to an earlier moment
+	Foreign       bool          `json:"foreign"`             // rows came from another PostgreSQL cluster; the relay takes them over, and until then some numbers are estimates
 	Rewinds       int64         `json:"rewinds"`             // how often the cursor went back: the broker had lost messages, or an operator asked for it
 	RewoundAt     time.Time     `json:"rewound_at,omitzero"` // when it went back last; zero if never
 	Recreated     bool          `json:"recreated"`           // the stream was deleted and created anew and waits for AcceptStream
@@ -93,8 +94,8 @@ from (select true) one left join {{schema}}.outbox_lease l on true`, "{{schema}}
 // snapshot it ends at does not see; else what the base does not see.
 const statusSQL = `
 select s.stream, least(u.n, $1), u.n > $1, coalesce(clock_timestamp() - u.oldest, '0')::interval,
-       s.acked_sequence, s.target is not null, s.updated_at, s.rewinds, s.recreated is not null, s.lost_timeline
-from {{schema}}.outbox_state s
+       s.acked_sequence, s.target is not null, s.updated_at, s.rewinds, s.recreated is not null, s.lost_timeline, f.stream is not null
+from {{schema}}.outbox_state s left join {{schema}}.outbox_foreign f using (stream)
 cross join lateral (
   select count(*) as n, min(created_at) as oldest
   from (
@@ -104,7 +105,7 @@ cross join lateral (
       order by e.seq limit $1 + 1)
     union all
     (select e.created_at from {{schema}}.outbox_events e
-      where ` + ofStream + ` and e.xid >= pg_snapshot_xmax(coalesce(s.target, s.base))
+      where ` + ofStream + ` and e.xid >= pg_snapshot_xmax(coalesce(s.target, s.base)) and e.seq > coalesce(f.low, 0)
       order by e.xid, e.seq limit $1 + 1)
     union all
     (select late.created_at from pg_snapshot_xip(s.target) as x cross join lateral (
@@ -134,6 +135,6 @@ func readStreams(ctx context.Context, tx pgx.Tx, schema string, s *Status) error
 }
 
 func scanStream(r pgx.CollectableRow) (t StreamStatus, err error) {
-	err = r.Scan(&t.Stream, &t.Unpublished, &t.Capped, &t.OldestAge, &t.AckedSequence, &t.Walking, &t.Moved, &t.Rewinds, &t.Recreated, &t.LostTimeline)
+	err = r.Scan(&t.Stream, &t.Unpublished, &t.Capped, &t.OldestAge, &t.AckedSequence, &t.Walking, &t.Moved, &t.Rewinds, &t.Recreated, &t.LostTimeline, &t.Foreign)
 	return t, err
 }

@@ -227,14 +227,3 @@ func TestSequenceIsCheckedBeforeItIsReliedOn(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorIs(t, b.newRelay(t, outbox.RelayConfig{}).Run(t.Context()), outbox.ErrSequenceCache)
 }
-
-// Whoever follows the wrong advice and deletes the cursors after a restore from
-// a dump must hear of it: rows of the future match for ever, or never.
-func TestRowsOfAnotherClusterAreRefusedWithoutTheirCursors(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	b.enqueue(t, "a", 1)
-	_, err := b.pool.Exec(t.Context(), "update messaging.outbox_events set xid = '99999999999'")
-	require.NoError(t, err)
-	require.ErrorIs(t, b.newRelay(t, outbox.RelayConfig{}).Run(t.Context()), outbox.ErrForeignCluster)
-}
