@@ -91,6 +91,13 @@ func (d *dispatcher) takeOver(stop, ctx context.Context) error {
 	return nil
 }
 
+// numbers is what the beginning of a take-over knows of the sequence.
+type numbers struct {
+	last  int64 // given out, and a floor of the base to come
+	again int64 // up to here numbers of the other cluster may have been given out here too
+	set   bool  // the sequence did not come along and is set past the rows
+}
+
 // beginTakeOver remembers the foreign cursors, sees to it that the sequence is
 // past all rows, and takes the first base here.
 func (d *dispatcher) beginTakeOver(ctx context.Context, f foreign) error {
@@ -98,8 +105,18 @@ func (d *dispatcher) beginTakeOver(ctx context.Context, f foreign) error {
 	if len(streams) == 0 {
 		return nil
 	}
+	d.step("found")
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.LeaseTTL)
 	defer cancel()
+	n, err := d.readNumbers(ctx, f)
+	if err != nil {
+		return err
+	}
+	// What the base counts as new drew its id after this one, hence its number
+	// after the last one: see docs/decisions/0003.
+	if _, err := d.pool.Exec(ctx, d.sql.drawID); err != nil {
+		return err
+	}
 	return pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
 		if tag, err := tx.Exec(ctx, d.sql.foreignFence, d.lease.holder, d.lease.term); err != nil || tag.RowsAffected() != 1 {
 			return errors.Join(err, errLeaseLost)
@@ -110,37 +127,61 @@ func (d *dispatcher) beginTakeOver(ctx context.Context, f foreign) error {
 		if _, err := tx.Exec(ctx, d.sql.foreignForget, f.lost); err != nil {
 			return err
 		}
-		last, again, err := d.passSequence(ctx, tx)
-		if err != nil {
-			return err
+		if n.set {
+			if err := d.setSequence(ctx, tx, &n); err != nil {
+				return err
+			}
 		}
-		if _, err := tx.Exec(ctx, d.sql.foreignBegin, streams, last, again); err != nil {
+		if _, err := tx.Exec(ctx, d.sql.foreignBegin, streams, n.last, n.again); err != nil {
 			return err
 		}
 		d.log.Warn("rows and cursors are of another PostgreSQL cluster; the relay takes them over",
-			"streams", streams, "without_cursor", f.lost, "last_seq", last, "numbers_given_out_again_through", again)
+			"streams", streams, "without_cursor", f.lost, "last_seq", n.last, "numbers_given_out_again_through", n.again)
 		return nil
 	})
 }
 
-// passSequence returns the last number given out. Where the sequence did not come
-// along with the rows it is set past them, and numbers up to again may be of rows
-// that were written here since.
-func (d *dispatcher) passSequence(ctx context.Context, tx pgx.Tx) (last, again int64, err error) {
+// readNumbers looks whether the sequence came along with the rows. Where it did
+// not, a note of that goes before it is set: if the relay dies right after, the
+// next one sees a sequence that is past all rows, and must not believe that no
+// number was given out again.
+func (d *dispatcher) readNumbers(ctx context.Context, f foreign) (n numbers, err error) {
 	var top int64
-	if err := tx.QueryRow(ctx, d.sql.foreignSeq).Scan(&last, &top); err != nil || last >= top {
-		return last, 0, err
+	var unsure bool
+	if err := d.pool.QueryRow(ctx, d.sql.foreignSeq).Scan(&n.last, &top, &unsure); err != nil {
+		return n, err
 	}
+	if n.set = n.last < top; n.set {
+		_, err := d.pool.Exec(ctx, d.sql.foreignUnsure, d.lease.holder, d.lease.term, f.moved)
+		return n, err
+	}
+	if unsure {
+		n.again = n.last
+	}
+	return n, nil
+}
+
+// setSequence sets the sequence past all rows, in a moment without writers:
+// numbers up to its old value may be of rows that were written here.
+func (d *dispatcher) setSequence(ctx context.Context, tx pgx.Tx, n *numbers) error {
 	if _, err := tx.Exec(ctx, d.sql.foreignPatience, fmt.Sprint(lockPatience.Milliseconds())); err != nil {
-		return 0, 0, err
+		return err
 	}
 	if _, err := tx.Exec(ctx, d.sql.foreignLock); err != nil {
-		return 0, 0, fmt.Errorf("wait for a moment without writers: %w", err)
+		return fmt.Errorf("wait for a moment without writers: %w", err)
 	}
-	if err := tx.QueryRow(ctx, d.sql.foreignSeq).Scan(&again, &top); err != nil || again >= top {
-		return again, again, err
+	var top int64
+	if err := tx.QueryRow(ctx, d.sql.foreignSeq).Scan(&n.again, &top, nil); err != nil {
+		return err
 	}
-	return top, again, tx.QueryRow(ctx, d.sql.foreignSetSeq, top).Scan(nil)
+	n.last = max(n.again, top)
+	if n.again < top {
+		if _, err := tx.Exec(ctx, d.sql.foreignSetSeq, top); err != nil {
+			return err
+		}
+		d.step("numbered")
+	}
+	return nil
 }
 
 // tellApart goes through the rows of a stream that may not be published, and
@@ -158,7 +199,11 @@ func (d *dispatcher) tellApart(stop, ctx context.Context, stream string) error {
 		waiting += n
 		d.step("told")
 	}
-	if err := d.move(ctx, d.lease, d.sql.foreignEnd, stream); err != nil {
+	var last int64
+	if err := d.pool.QueryRow(ctx, d.sql.top, stream).Scan(&last); err != nil {
+		return fmt.Errorf("take over the rows of %s: %w", stream, explain(err))
+	}
+	if err := d.move(ctx, d.lease, d.sql.foreignEnd, stream, last); err != nil {
 		return err
 	}
 	d.log.Info("the rows of another cluster are taken over", "stream", stream, "not_published", waiting)
