@@ -2,6 +2,7 @@ package outbox_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -152,6 +153,47 @@ func TestTakeOverWhileWritersWrite(t *testing.T) {
 			stop()
 		})
 	}
+}
+
+// A transaction has its id and its number, and nothing ended since, when the relay
+// reads the number that is to be the floor of its first base: the base does not
+// know of that transaction, so the floor may not hide its row.
+func TestWriterThatIsOpenWhenATakeOverBeginsIsNotLost(t *testing.T) {
+	t.Parallel()
+	old := setup(t)
+	young := old.anotherCluster(t)
+	old.ahead(t, young)
+	counter := map[string]int{}
+	old.publishAll(t, counter, 20)
+	old.dump(t)(young, true)
+	expireLease(t, young)
+	tx, err := young.pool.Begin(t.Context())
+	require.NoError(t, err)
+	r := young.newRelay(t, outbox.RelayConfig{LeaseTTL: time.Minute}) // no renewal draws an id meanwhile
+	wait, open := barrier(t)
+	streams, committed := 2, make(chan error, 1)
+	r.OnForeign(1000, func(step string) {
+		switch step {
+		case "found":
+			err = young.out.Enqueue(origin(t.Context()), tx, serverCounted.New("open", counted{Key: "open", N: 1}))
+		case "taken":
+			if streams--; streams == 0 {
+				committed <- errors.Join(err, tx.Commit(t.Context()))
+			}
+		case "rewritten": // until then rows are found by their number
+			wait()
+		}
+	})
+	run(t, r)
+	require.NoError(t, <-committed)
+	young.enqueueCounted(t, counter, 3)
+	young.requireStored(t, events, 24)
+	require.True(t, young.status(t).Foreign)
+	open()
+	young.requireOwn(t)
+	young.requireDrained(t)
+	counter["open"] = 1
+	requireCounted(t, published(t, young.js, events), counter)
 }
 
 // count1Committed counts a key up in a transaction of its own.

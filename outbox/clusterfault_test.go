@@ -70,6 +70,40 @@ func TestTakeOverIsKilledAtEveryStep(t *testing.T) {
 	require.Zero(t, young.status(t).LostTimeline)
 }
 
+// The sequence did not come along, and the relay dies between setting it and
+// remembering that. Nothing in the sequence tells the next one which numbers were
+// given out here before; none of those rows may count as published.
+func TestRelayKilledAfterItSetTheSequencePublishesAll(t *testing.T) {
+	t.Parallel()
+	old, url := setupTCP(t)
+	shortenDuplicateWindow(t, old)
+	young := old.anotherCluster(t)
+	young.ahead(t, old) // so that the foreign cursor sees what is written here
+	counter := map[string]int{}
+	old.publishAll(t, counter, 40)
+	old.exec(t, "delete from messaging.outbox_events where seq <= 20")
+	old.enqueueCounted(t, counter, 5)
+	old.dump(t)(young, false)
+	young.exec(t, "update messaging.outbox_state set base = '900000000:900000000:'") // likewise
+	young.enqueue(t, "early", numbers(1, 12)...)
+	for _, step := range []string{"numbered", "begun"} {
+		expireLease(t, young)
+		c := startChild(t, 1000, url, connString(young.pool), childStepEnv+"="+step)
+		c.await(t, stoppedLine)
+		c.kill()
+	}
+	expireLease(t, young)
+	young.awaitForgotten(t)
+	young.relay(t, outbox.RelayConfig{})
+	young.requireOwn(t)
+	young.requireDrained(t)
+	young.enqueue(t, "early", 13)
+	young.requireDrained(t)
+	counter["early"] = 13
+	young.requireFirsts(t, counter)
+	young.requireOnce(t, 40+5+13)
+}
+
 // The database is dumped once more in the middle of a take-over, and restored in
 // a third cluster.
 func TestTakeOverOfATakeOver(t *testing.T) {
@@ -101,6 +135,7 @@ func TestTakeOverOfATakeOver(t *testing.T) {
 			third.requireDrained(t)
 			stop()
 			third.requireFirsts(t, counter)
+			third.requireOnce(t, 60+40+5+5)
 		})
 	}
 }
@@ -124,7 +159,8 @@ func (b bundle) interrupt(t *testing.T, step string) {
 }
 
 // What operators ask for while ids are being rewritten waits for that: neither a
-// rewind nor a release may miss rows that still have foreign ids.
+// rewind, of a key or a stream, nor a release may miss rows that still have
+// foreign ids.
 func TestOperatorsWaitForTheEndOfATakeOver(t *testing.T) {
 	t.Parallel()
 	old := setup(t)
@@ -135,7 +171,11 @@ func TestOperatorsWaitForTheEndOfATakeOver(t *testing.T) {
 	stop := old.relay(t, outbox.RelayConfig{})
 	old.enqueuePadded(t, "bad", 1, tooLarge)
 	old.enqueue(t, "bad", 2, 3)
-	old.enqueue(t, "good", numbers(1, 50)...)
+	old.enqueue(t, "good", numbers(1, 48)...)
+	old.requireDrained(t)
+	old.enqueue(t, "good", 49)
+	old.requireDrained(t)
+	old.enqueue(t, "good", 50) // after two moves the floor is above most
 	old.requireDrained(t)
 	old.requireParked(t, "bad")
 	stop()
@@ -146,23 +186,25 @@ func TestOperatorsWaitForTheEndOfATakeOver(t *testing.T) {
 	young.awaitForgotten(t)
 	r := young.newRelay(t, outbox.RelayConfig{})
 	wait, open := barrier(t)
-	atStep(r, 5, "rewritten", wait)
+	atStep(r, 1, "rewritten", wait)
 	stop = run(t, r)
 	young.enqueue(t, "good", 51) // new rows do not wait
 	young.requireStored(t, events, 51)
 	young.requireDrained(t)
 	require.True(t, young.status(t).Foreign)
+	_, err := outbox.RequestRewind(t.Context(), young.pool, "", outbox.RewindRequest{Stream: events, Key: "good", All: true, By: "operator:ola", Reason: "test"})
+	require.NoError(t, err)
 	open()
 	young.requireNothingParked(t)
 	young.requireOwn(t)
-	young.requireStored(t, events, 54)
+	young.requireStored(t, events, 54+51)
 	young.awaitForgotten(t)
 	young.exec(t, "insert into messaging.outbox_rewinds (stream, requested_by, reason) values ($1, 'operator:ola', 'test')", events)
-	young.requireStored(t, events, 2*54)
+	young.requireStored(t, events, 54+51+54)
 	stop()
-	for id, times := range young.ids(t) {
-		require.Equal(t, 2, times, id)
-	}
+	firsts := young.firsts(t)
+	require.Equal(t, numbers(1, 3), firsts["bad"])
+	require.Equal(t, numbers(1, 51), firsts["good"])
 }
 
 // The first base is a snapshot like any other: the database crashes after it is

@@ -117,7 +117,8 @@ with a as (
    order by a.at desc limit 1
 ), c as (
   select s.stream, s.base as now_base, s.target as now_target, s.position as now_position,
-         a.at, coalesce(a.base, '1:1:') as base, coalesce(a.floor, 0) as floor, a.target, a.position
+         a.at, coalesce(a.base, '1:1:') as base, coalesce(a.floor, 0) as floor, a.target, a.position,
+         (select f.low from {{schema}}.outbox_foreign f where f.stream = s.stream and f.base is null) as low
     from {{schema}}.outbox_state s left join a on true where s.stream = $1
 )`
 }
@@ -128,11 +129,12 @@ with a as (
 // are found by their transaction. Each index serves one collation.
 //
 // Discarded messages and those of parked keys are not published again. Of a key
-// that is rewound nothing is parked.
+// that is rewound nothing is parked. Rows that came from another cluster are
+// published up to low, whatever their ids say yet.
 func published(order, limit string) string {
 	const wanted = `
       and (c.target is null or e.seq > c.position or not pg_visible_in_snapshot(e.xid, c.target))
-      and (pg_visible_in_snapshot(e.xid, c.now_base)
+      and (pg_visible_in_snapshot(e.xid, c.now_base) or e.seq <= c.low
            or c.now_target is not null and e.seq <= c.now_position and pg_visible_in_snapshot(e.xid, c.now_target))
       and ($3 = '' or e.ordering_key = $3)
       and not exists (select from {{schema}}.outbox_discarded x where x.stream = e.stream and x.seq = e.seq and x.id = e.id)
