@@ -60,6 +60,8 @@ func TestDumpRestoredInAnotherClusterGoesOnWhereItWas(t *testing.T) {
 			old.enqueueCounted(t, counter, 11)
 			require.Positive(t, unpublished(t, old))
 			restore := old.dump(t)
+			var anchored time.Time
+			require.NoError(t, old.pool.QueryRow(t.Context(), "select max(at) from messaging.outbox_anchors where stream = $1", events).Scan(&anchored))
 
 			old.enqueue(t, "after the dump", 1, 2, 3)
 			stop = old.relay(t, outbox.RelayConfig{PageRows: c.pageRows})
@@ -95,8 +97,9 @@ func TestDumpRestoredInAnotherClusterGoesOnWhereItWas(t *testing.T) {
 			stop()
 			young.requireOnce(t, total+3+1)
 
-			// A rewind to the very beginning finds the rows of before.
-			young.exec(t, "insert into messaging.outbox_rewinds (stream, requested_by, reason) values ($1, 'operator:ola', 'test')", events)
+			// Anchors of the other cluster are no places to go back to: it is the very
+			// beginning, which finds the rows of before.
+			young.exec(t, "insert into messaging.outbox_rewinds (stream, anchor_at, requested_by, reason) values ($1, $2, 'operator:ola', 'test')", events, anchored)
 			young.awaitForgotten(t)
 			stop = start()
 			young.requireStored(t, events, uint64(2*(total+1)+3))
@@ -323,4 +326,31 @@ func TestUpgradedClusterPublishesNothingAgain(t *testing.T) {
 	stop()
 	require.Equal(t, before, rows())
 	b.requireOnce(t, 15)
+}
+
+// The same in the middle of a walk: what the walk has passed is published.
+func TestClusterUpgradedInAWalkGoesOnBehindItsPosition(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	shortenDuplicateWindow(t, b)
+	counter := map[string]int{}
+	b.publishAll(t, counter, 10)
+	b.enqueueCounted(t, counter, 50)
+	b.abandon(t, outbox.RelayConfig{PageRows: 10}, 3)
+	var waiting int
+	require.NoError(t, b.pool.QueryRow(t.Context(), `
+select count(*) from messaging.outbox_events e join messaging.outbox_state s using (stream)
+ where s.target is not null and s.position > s.floor and e.seq > s.position`).Scan(&waiting))
+	require.Positive(t, waiting)
+	require.Less(t, waiting, 50)
+	b.exec(t, "update messaging.outbox_state set system_identifier = 42")
+	expireLease(t, b)
+	s, err := b.js.Stream(t.Context(), events)
+	require.NoError(t, err)
+	require.NoError(t, s.Purge(t.Context())) // so that a repeat cannot be found there
+	b.awaitForgotten(t)
+	b.relay(t, outbox.RelayConfig{})
+	b.requireOwn(t)
+	b.requireDrained(t)
+	b.requireOnce(t, waiting)
 }
