@@ -199,6 +199,27 @@ func TestWriterThatIsOpenWhenATakeOverBeginsIsNotLost(t *testing.T) {
 	requireCounted(t, published(t, young.js, events), counter)
 }
 
+// A transaction that the foreign base calls open has low numbers, far below the
+// floor, and committed before the dump was made.
+func TestTransactionThatWasOpenInAnotherClusterIsNotLost(t *testing.T) {
+	t.Parallel()
+	old := setup(t)
+	young := old.anotherCluster(t)
+	old.ahead(t, young)
+	w := newWriters(t, old, 1)
+	long := w.openLongTransaction(t)
+	counter := map[string]int{}
+	old.publishAll(t, counter, 20)
+	require.NoError(t, long.Commit(t.Context()))
+	old.dump(t)(young, true)
+	expireLease(t, young)
+	young.relay(t, outbox.RelayConfig{})
+	young.requireOwn(t)
+	young.requireDrained(t)
+	counter["long"] = 30
+	requireCounted(t, published(t, young.js, events), counter)
+}
+
 // count1Committed counts a key up in a transaction of its own.
 func (w *writers) count1Committed(ctx context.Context, key string) error {
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return w.count1(ctx, tx, key) })
