@@ -13,6 +13,7 @@ import (
 // time: the worker of a busy lane.
 type exceptions struct {
 	held      map[string]int64      // ordering key → seq of the head
+	released  int                   // of these keys, those that an operator released
 	discarded map[int64]pgtype.UUID // seq → id, since a number may be given out again
 }
 
@@ -52,6 +53,7 @@ func (d *dispatcher) loadExceptions(ctx context.Context, l *lane) (released []st
 	if err != nil {
 		return nil, fmt.Errorf("read what is parked of %s: %w", l.name, explain(err))
 	}
+	e.released = len(released)
 	l.except = e
 	return released, nil
 }
@@ -62,8 +64,8 @@ func (d *dispatcher) loadExceptions(ctx context.Context, l *lane) (released []st
 // It refuses when very many keys are parked already: then it is the stream that
 // does not fit, and it is held back instead.
 func (d *dispatcher) park(ctx context.Context, l *lane, r *row, cause error) (bool, error) {
-	if len(l.except.held) >= d.cfg.MaxParked {
-		d.log.Warn("many keys are parked; the stream is held back instead", "stream", l.name, "parked", len(l.except.held))
+	if parked := len(l.except.held) - l.except.released; parked >= d.cfg.MaxParked {
+		d.log.Warn("many keys are parked; the stream is held back instead", "stream", l.name, "parked", parked)
 		return false, nil
 	}
 	err := d.move(ctx, d.lease, d.sql.park, l.name, r.key, r.seq, r.id, r.subject, cause.Error())
@@ -91,6 +93,7 @@ func (d *dispatcher) release(stop, work context.Context, l *lane, key string) er
 	var top int64
 	if err := d.pool.QueryRow(work, d.sql.top, l.name).Scan(&top); err != nil {
 		return fmt.Errorf("release a key of %s: %w", l.name, explain(err))
+	l.except.released--
 	}
 	var newest highest
 	read := func(ctx context.Context, after int64) (page, error) {

@@ -290,6 +290,29 @@ func TestStreamIsHeldBackInsteadOfParkingVeryManyKeys(t *testing.T) {
 	b.requireStored(t, "DV_MASKIN_EVT", 2)
 }
 
+// Keys that are being released, or published again, are no sign of a stream that
+// does not fit.
+func TestReleasedKeysDoNotCountAsParked(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	shortenDuplicateWindow(t, b)
+	stop := b.relay(t, outbox.RelayConfig{})
+	b.enqueuePadded(t, keyName(0), 1, tooLarge)
+	b.enqueue(t, keyName(1), 1)
+	b.enqueue(t, keyName(2), 1)
+	b.requireDrained(t)
+	stop()
+	b.limit(t, 4<<10)
+	for i := range 3 {
+		_, err := outbox.RequestRewind(t.Context(), b.pool, "", outbox.RewindRequest{Stream: events, Key: keyName(i), All: true, By: ola, Reason: why})
+		require.NoError(t, err)
+	}
+	b.awaitForgotten(t)
+	b.relay(t, outbox.RelayConfig{MaxParked: 1})
+	b.requireParked(t, keyName(0))
+	b.requireStored(t, events, 3+2)
+}
+
 // A row that others damaged is parked as well: it must not stop the stream.
 func TestRowWithABrokenHeaderIsParked(t *testing.T) {
 	t.Parallel()
