@@ -52,7 +52,14 @@ update {{schema}}.outbox_state
 		foreignTell:    in(foreignTell),
 		foreignEnd:     in(foreignEnd),
 		foreignRewrite: in(foreignRewrite),
-		foreignDone: in(fence + `
+
+		// Keys that are to be published again had to wait, and the cursor passed over
+		// what came of them.
+		foreignDone: in(fence + `, passed as (
+  update {{schema}}.outbox_state s set released_at = clock_timestamp()
+    from lease where s.stream = $3 and exists (
+      select from {{schema}}.outbox_parked p where p.stream = s.stream and p.released_at is not null)
+)
 delete from {{schema}}.outbox_foreign f using lease where f.stream = $3 and f.base is null
 ` + durable),
 	}

@@ -130,6 +130,7 @@ type lane struct {
 
 	foreign atomic.Bool // rows carry transaction ids of another cluster
 	except  exceptions  // as of the latest look
+	passed  bool        // rows of released keys were passed over meanwhile
 
 	faults    int       // in a row, of asking the broker
 	rewinds   int       // in a row, without what was sent again being found

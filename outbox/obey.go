@@ -13,8 +13,12 @@ import (
 // It tells whether the cursor went back: what was polled is of no use then.
 func (d *dispatcher) obey(stop, work context.Context, l *lane) (wentBack bool, err error) {
 	released, err := d.loadExceptions(work, l)
-	if err != nil || l.foreign.Load() { // which rows the cursor has passed cannot be told from their ids yet
+	if err != nil {
 		return false, err
+	}
+	if l.foreign.Load() { // which rows the cursor has passed cannot be told from their ids yet
+		l.passed = l.passed || len(released) > 0
+		return false, nil
 	}
 	if wentBack, err = d.rewindRequested(work, l); err != nil || wentBack {
 		return wentBack, err
@@ -24,6 +28,7 @@ func (d *dispatcher) obey(stop, work context.Context, l *lane) (wentBack bool, e
 			return false, err
 		}
 	}
+	l.passed = false
 	return false, nil
 }
 

@@ -81,6 +81,9 @@ func (d *dispatcher) park(ctx context.Context, l *lane, r *row, cause error) (bo
 	return true, nil
 }
 
+// rewindCause begins the cause of a key that is parked to be published again.
+const rewindCause = "rewind: "
+
 // releaseWindow is how many sequence numbers one look for the rows of a released
 // key covers: there is no index by key, which every write would pay for.
 const releaseWindow = 100_000
@@ -90,10 +93,10 @@ const releaseWindow = 100_000
 func (d *dispatcher) release(stop, work context.Context, l *lane, key string) error {
 	from := l.except.held[key] - 1
 	delete(l.except.held, key)
+	l.except.released--
 	var top int64
 	if err := d.pool.QueryRow(work, d.sql.top, l.name).Scan(&top); err != nil {
 		return fmt.Errorf("release a key of %s: %w", l.name, explain(err))
-	l.except.released--
 	}
 	var newest highest
 	read := func(ctx context.Context, after int64) (page, error) {
@@ -107,7 +110,7 @@ func (d *dispatcher) release(stop, work context.Context, l *lane, key string) er
 		return err
 	}
 	d.log.Info("a parked key is released", "stream", l.name)
-	return d.move(work, d.lease, d.sql.unpark, l.name, key, newest.sequence, newest.id)
+	return d.move(work, d.lease, d.sql.unpark, l.name, key, newest.sequence, newest.id, l.passed)
 }
 
 // readHeld reads rows of one key that the cursor has passed, at most a page and

@@ -245,7 +245,7 @@ on conflict do nothing returning requested_at`), r.Stream, anchor, r.By, r.Reaso
 func (r RewindRequest) askKey(ctx context.Context, tx pgx.Tx, quoted string, head rewindHead) (at time.Time, err error) {
 	p := Parked{
 		Stream: r.Stream, Key: r.Key, ID: head.id, Seq: head.seq, Subject: head.subject,
-		Cause: "rewind: " + r.Reason, ReleasedBy: r.By, Reason: r.Reason,
+		Cause: rewindCause + r.Reason, ReleasedBy: r.By, Reason: r.Reason,
 	}
 	err = tx.QueryRow(ctx, inSchema(quoted, `
 insert into {{schema}}.outbox_parked (stream, ordering_key, seq, id, subject, cause, released_at, released_by, reason)

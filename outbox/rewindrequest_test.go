@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"codeberg.org/dataverket/messaging/dvtest"
@@ -195,6 +196,64 @@ func TestRewindGoesBackBehindWhatWasReleasedSince(t *testing.T) {
 	left, err = outbox.ListAnchors(t.Context(), b.pool, "", events)
 	require.NoError(t, err)
 	require.Len(t, left, 1, "from then on rewinds are as exact as ever")
+}
+
+// The anchor was chosen when the rewind was asked for, and a key was released
+// before it is carried out: what was released would not come again from there.
+func TestRewindThatWasAskedForBeforeAReleaseGoesBackBehindIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	shortenDuplicateWindow(t, b)
+	b.limit(t, 4<<10)
+	b.enqueuePadded(t, "bad", 1, tooLarge)
+	b.enqueue(t, "good", 1)
+	r := b.newRelay(t, outbox.RelayConfig{})
+	r.AnchorEvery(0)
+	run(t, r)
+	b.requireParked(t, "bad")
+	b.requireDrained(t)
+	b.enqueue(t, "good", 2)
+	b.requireDrained(t)
+	anchors, err := outbox.ListAnchors(t.Context(), b.pool, "", events)
+	require.NoError(t, err)
+	b.limit(t, -1)
+	b.releaseKey(t, "bad")
+	b.requireNothingParked(t)
+	require.Zero(t, b.status(t).OldestAnchor, "status counts no anchor that a rewind cannot go back to")
+	require.Zero(t, b.status(t).Anchors)
+	b.awaitForgotten(t)
+	b.exec(t, "insert into messaging.outbox_rewinds (stream, anchor_at, requested_by, reason) values ($1, $2, $3, $4)", events, anchors[0].At, ola, why)
+	b.requireStored(t, events, 2*3)
+}
+
+// What the rewind of a key publishes was published before, and the anchors from
+// then say so: the next healing goes back no further than it must.
+func TestRewindOfAKeyLeavesTheAnchorsOfHealing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	shortenDuplicateWindow(t, b)
+	r := b.newRelay(t, outbox.RelayConfig{ProbeInterval: 20 * time.Millisecond})
+	r.AnchorEvery(0)
+	run(t, r)
+	b.enqueue(t, "a", 1, 2, 3)
+	b.requireDrained(t)
+	b.enqueue(t, "b", 1)
+	b.requireDrained(t)
+	b.enqueue(t, "c", 1)
+	b.requireDrained(t)
+	b.awaitForgotten(t)
+	_, err := outbox.RequestRewind(t.Context(), b.pool, "", outbox.RewindRequest{Stream: events, Key: "b", All: true, By: ola, Reason: why})
+	require.NoError(t, err)
+	b.requireStored(t, events, 6)
+	b.requireNothingParked(t)
+	b.awaitForgotten(t)
+	s, err := b.js.Stream(t.Context(), events)
+	require.NoError(t, err)
+	require.NoError(t, s.Purge(t.Context(), jetstream.WithPurgeSequence(4))) // so that a repeat cannot be found there
+	require.NoError(t, s.DeleteMsg(t.Context(), 6))
+	require.Eventually(t, func() bool { return b.status(t).Rewinds == 1 }, 20*time.Second, 5*time.Millisecond)
+	b.requireDrained(t)
+	require.Equal(t, []counted{{Key: "b", N: 1}, {Key: "c", N: 1}}, published(t, b.js, events))
 }
 
 func TestRewindOfAStreamIsAskedForOnce(t *testing.T) {

@@ -433,11 +433,15 @@ where s.stream = $1 and e.stream = $1 and e.ordering_key = $2 and e.seq > $3 and
        or s.target is not null and e.seq <= s.position and pg_visible_in_snapshot(e.xid, s.target))
 order by e.seq limit $5`),
 
-		// Going back to an anchor from before would not bring these rows again.
+		// Going back to an anchor from before would not bring these rows again. If
+		// they were published before, and the cursor passed none over since ($7), it
+		// need not: the anchors from then say where they lie in the stream.
 		unpark: in(fence + `, gone as (
-  delete from {{schema}}.outbox_parked p using lease where p.stream = $3 and p.ordering_key = $4)
+  delete from {{schema}}.outbox_parked p using lease where p.stream = $3 and p.ordering_key = $4 returning p.cause)
 update {{schema}}.outbox_state s
-   set ` + newest + `, released_at = clock_timestamp(), updated_at = clock_timestamp()
+   set ` + newest + `, updated_at = clock_timestamp(),
+       released_at = case when not $7 and exists (select from gone where starts_with(cause, '` + rewindCause + `'))
+                          then s.released_at else clock_timestamp() end
   from lease where s.stream = $3
 ` + durable),
 

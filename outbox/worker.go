@@ -24,7 +24,7 @@ func (d *dispatcher) serve(stop, work context.Context, l *lane, news *delta) err
 	l.except = exceptions{}
 	if news.exceptions || news.requested {
 		wentBack, err := d.obey(stop, work, l)
-		if err != nil || wentBack {
+		if err != nil || wentBack || stop.Err() != nil { // what was not released yet may not be passed over
 			return err
 		}
 	}
