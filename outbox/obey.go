@@ -33,7 +33,9 @@ func (d *dispatcher) obey(stop, work context.Context, l *lane) (wentBack bool, e
 }
 
 // rewindRequested goes back if an operator wants a stream published again: to
-// the newest anchor of the given time or before, or to the very beginning.
+// the newest anchor of the given time or before, or to the very beginning. An
+// anchor from before a release is none, also where it was asked for earlier: what
+// was released would not come again from there.
 func (d *dispatcher) rewindRequested(ctx context.Context, l *lane) (bool, error) {
 	var requested time.Time
 	var since *time.Time
@@ -51,7 +53,7 @@ func (d *dispatcher) rewindRequested(ctx context.Context, l *lane) (bool, error)
 	}
 	var back *anchor
 	for _, a := range s.anchors {
-		if since != nil && !a.at.After(*since) && (back == nil || a.at.After(back.at)) {
+		if since != nil && !a.at.After(*since) && a.at.After(s.released) && (back == nil || a.at.After(back.at)) {
 			back = &a
 		}
 	}

@@ -96,16 +96,20 @@ select f.seq, f.created_at from (`+published("desc", "1")+`) f`), r.Stream, r.si
 	return p, err
 }
 
-// usable is the condition of an anchor that a rewind may go back to; key is the
-// parameter of the ordering key, "" all. An anchor of another stream of the same
-// name says nothing of this one. And what was held when it was the cursor, and
-// released since, was published after it, yet would not be again from there.
-func usable(key string) string {
-	return strings.ReplaceAll(`a.stream_created is not distinct from s.stream_created
-     and (s.released_at is null or a.at > s.released_at or not exists (
+const (
+	// usable is the condition of an anchor that a rewind may go back to. An anchor
+	// of another stream of the same name says nothing of this one. And what was
+	// held when it was the cursor, and released since, was published after it, yet
+	// would not be again from there.
+	usable = `a.stream_created is not distinct from s.stream_created and (s.released_at is null or a.at > s.released_at)`
+
+	// usableForKey is the same for a rewind of one key, $3, or of the stream where
+	// that is "": releases of other keys do not concern it.
+	usableForKey = `a.stream_created is not distinct from s.stream_created
+     and (s.released_at is null or a.at > s.released_at or $3 <> '' and not exists (
        select from {{schema}}.outbox_decisions d
-        where d.stream = a.stream and (<key> = '' or d.ordering_key = <key>) and d.act <> 'rewind'))`, "<key>", key)
-}
+        where d.stream = a.stream and d.ordering_key = $3 and d.act <> 'rewind'))`
+)
 
 // rewindCursors finds the cursor as it is, and the one to go back to: $2 is the
 // moment, null the beginning, $3 the key.
@@ -113,7 +117,7 @@ func rewindCursors() string {
 	return `
 with a as (
   select a.* from {{schema}}.outbox_anchors a join {{schema}}.outbox_state s using (stream)
-   where a.stream = $1 and a.at <= $2 and ` + usable("$3") + `
+   where a.stream = $1 and a.at <= $2 and ` + usableForKey + `
    order by a.at desc limit 1
 ), c as (
   select s.stream, s.base as now_base, s.target as now_target, s.position as now_position,

@@ -108,7 +108,7 @@ func ListAnchors(ctx context.Context, pool *pgxpool.Pool, schema, stream string)
 	rows, err := pool.Query(ctx, inSchema(quoted, `
 select a.at, a.acked_sequence
   from {{schema}}.outbox_anchors a join {{schema}}.outbox_state s using (stream)
- where a.stream = $1 and `+usable("''")+`
+ where a.stream = $1 and `+usable+`
  order by a.at desc limit $2`), stream, longestList)
 	if err != nil {
 		return nil, fmt.Errorf("outbox: %s of %s: %w", act, stream, explain(err))

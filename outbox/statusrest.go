@@ -59,7 +59,7 @@ cross join lateral (
   select count(*) as n from (select from {{schema}}.outbox_events e where e.stream = s.stream order by e.seq limit $1 + 1) e) r
 cross join lateral (
   select count(*) as n, min(a.at) as oldest from {{schema}}.outbox_anchors a
-   where a.stream = s.stream and a.stream_created is not distinct from s.stream_created) a
+   where a.stream = s.stream and ` + usable + `) a
 cross join lateral (
   select count(*) as n from {{schema}}.outbox_rewinds q where q.stream = s.stream and q.done_at is null) q
 order by s.stream`
