@@ -207,6 +207,45 @@ func TestOperatorsWaitForTheEndOfATakeOver(t *testing.T) {
 	require.Equal(t, numbers(1, 51), firsts["good"])
 }
 
+// While a key waits for the end of a take-over to be published again, the cursor
+// passes over what comes of it: no anchor from then is a place to go back to.
+func TestAnchorsFromWhileAKeyWaitsForATakeOverAreNotUsed(t *testing.T) {
+	t.Parallel()
+	old := setup(t)
+	shortenDuplicateWindow(t, old)
+	young := old.anotherCluster(t)
+	old.ahead(t, young)
+	counter := map[string]int{}
+	old.publishAll(t, counter, 20)
+	old.dump(t)(young, true)
+	expireLease(t, young)
+	r := young.newRelay(t, outbox.RelayConfig{})
+	r.AnchorEvery(0)
+	wait, open := barrier(t)
+	atStep(r, 1, "rewritten", wait)
+	run(t, r)
+	key, own := keyName(1), counter[keyName(1)]
+	young.awaitForgotten(t)
+	require.Eventually(t, func() bool { return young.status(t).Foreign }, 20*time.Second, time.Millisecond)
+	_, err := outbox.RequestRewind(t.Context(), young.pool, "", outbox.RewindRequest{Stream: events, Key: key, All: true, By: ola, Reason: why})
+	require.NoError(t, err)
+	young.enqueue(t, key, own+1)
+	for i := range 3 {
+		young.enqueue(t, "other", i+1)
+		young.requireStored(t, events, uint64(20+i+1))
+		young.requireDrained(t)
+	}
+	anchors, err := outbox.ListAnchors(t.Context(), young.pool, "", events)
+	require.NoError(t, err)
+	require.NotEmpty(t, anchors)
+	open()
+	young.requireStored(t, events, uint64(20+3+own+1))
+	young.requireNothingParked(t)
+	anchors, err = outbox.ListAnchors(t.Context(), young.pool, "", events)
+	require.NoError(t, err)
+	require.Empty(t, anchors)
+}
+
 // The first base is a snapshot like any other: the database crashes after it is
 // taken, and the term that took it may not go on.
 func TestDatabaseKilledInATakeOverStillPublishes(t *testing.T) {

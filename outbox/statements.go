@@ -257,7 +257,7 @@ cross join lateral (
     cross join lateral (
       select ` + rowColumns + `
         from {{schema}}.outbox_events e
-       where ` + late + ` and e.seq > greatest(s.position, $3)
+       where ` + late + ` and e.seq > greatest(s.position, $3, (select f.low from {{schema}}.outbox_foreign f where f.stream = s.stream))
          and pg_visible_in_snapshot(x, s.target)
        order by e.xid, e.seq limit $2) late)
 ) e
