@@ -26,7 +26,7 @@ import (
 // is done before anything is published, and is as long as what was not published;
 // the second, which may be the whole table, goes on beside (rewriteForeign), and
 // until then the rows are kept from polls by their number. See
-// docs/decisions/0014.
+// docs/decisions/0015.
 
 // foreignBatch is how many rows one transaction goes through: it shares the lock
 // of the lease, which a renewal waits for.
