@@ -114,7 +114,7 @@ func delivery[M Deliverable](tb testing.TB, route envelope.Route, m M, opts []De
 		tb.Fatalf("dvtest: the message is %s v%d, but the route handles %s v%d: a consumer with this route alone would dead-letter it",
 			d.Envelope.Type, v, route.Type, route.Version)
 	}
-	d.Attempt = how.attempt
+	d.Attempt, d.Redelivered = how.attempt, how.attempt > 1
 	return message, d
 }
 

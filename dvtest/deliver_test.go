@@ -53,6 +53,7 @@ func TestHandlerMeetsTheMessageAsInProduction(t *testing.T) {
 	require.Equal(t, ServerProvisioned.Subject(), got.Subject)
 	require.Equal(t, "DV_MASKIN_EVT", got.Stream)
 	require.Equal(t, 3, got.Attempt)
+	require.True(t, got.Redelivered)
 	require.Equal(t, "tenant-7", got.Envelope.TenantID)
 	dvtest.RequireHeadersOf(t, got.Header, got.Envelope)
 	require.Equal(t, envelope.Origin{

@@ -28,6 +28,9 @@
 //		return index(ctx, m.Envelope.ID, m.Data)
 //	})
 //
+// What a handler asks of another system carries m.IdempotencyKey(effect), so that
+// a repeat is recognised there.
+//
 // Programs that work on messages rather than with them use [Decode],
 // [Envelope.Encode], [Envelope.CheckSubject] and [Envelope.CheckHeader].
 //

@@ -160,6 +160,22 @@ func ExampleArtifact() {
 }
 
 // The handler knows that no retry will help.
+// A handler that asks another system for something gives it a key with which a
+// repeat is recognised.
+func ExampleDelivery_IdempotencyKey() {
+	d := &envelope.Delivery{Envelope: &envelope.Envelope{Source: subject.Maskin, ID: "01936f2e-1111-7222-8333-444455556666"}}
+	record := func(attempt int) { // a handler's request
+		fmt.Println(attempt, "Idempotency-Key:", d.IdempotencyKey("plattform.dns-record"))
+	}
+	record(1)
+	record(2)
+	fmt.Println("another effect:", d.IdempotencyKey("plattform.welcome-mail"))
+	// Output:
+	// 1 Idempotency-Key: 47e0fd3a-ff06-52ff-80e9-dda111bf5ab8
+	// 2 Idempotency-Key: 47e0fd3a-ff06-52ff-80e9-dda111bf5ab8
+	// another effect: 04084caa-4384-517b-b61d-4036ab52ba5f
+}
+
 func ExamplePermanent() {
 	err := envelope.Permanent(errors.New("server 9a1 has no hostname"))
 	fmt.Println(envelope.IsPermanent(fmt.Errorf("provision: %w", err)))

@@ -13,8 +13,15 @@
 //			return err
 //		})
 //
+// A handler whose work is a statement or two is faster with [OnBatch]: the messages
+// that the consumer holds at the same time share a transaction, and one that fails
+// is tried alone.
+//
+// A handler that must not apply what is older than what it has asks [Inbox.Newer],
+// or [Inbox.NewerAll] for a batch.
+//
 // What does not come over NATS, such as an HTTP request with an idempotency key,
-// uses [Inbox.Once].
+// uses [Inbox.Once], with [MessageFor] where the key is no UUID.
 //
 // # How it works
 //
@@ -38,9 +45,12 @@
 //     message must not be acknowledged for an effect that a crash takes back.
 //   - A message that became a dead letter has no effect any more, except through
 //     the replay that names the letter, and through that once.
-//   - Effects outside the transaction are not covered. Give them the key
-//     (source, message id) and let the other side recognise repeats (requirement
-//     I10).
+//   - Versions that [Inbox.Newer] lets pass grow for each key, in whatever order
+//     messages come, and how many handlers there are (requirement I7).
+//   - Exactly-once ends with the transaction. What a handler does outside of it
+//     happens at least once, also if the transaction is rolled back: give such a
+//     request envelope.Delivery.IdempotencyKey, and let the other side recognise
+//     repeats (requirement I10).
 //
 // The consumer's name is part of the key, so two handlers of one message in one
 // database both run. Two durables that bring the same messages, such as a local

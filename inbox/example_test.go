@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -40,24 +39,4 @@ func ExampleOn() {
 	})
 	fmt.Println(route.Type, route.Version) // pass it to consumer.New
 	// Output: maskin.server.provisioned 1
-}
-
-// An HTTP endpoint that a partner calls with an idempotency key.
-func ExampleInbox_Once() {
-	var in *inbox.Inbox // inbox.New(pool, "partner_orders", inbox.Config{})
-	_ = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		key := inbox.Message{Source: "partner", ID: r.Header.Get("Idempotency-Key")}
-		err := in.Once(r.Context(), key, func(ctx context.Context, tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, `insert into orders (id) values ($1)`, key.ID)
-			return err
-		})
-		switch {
-		case err == nil, errors.Is(err, envelope.ErrAlreadyProcessed):
-			w.WriteHeader(http.StatusNoContent)
-		case envelope.IsPermanent(err):
-			http.Error(w, "bad idempotency key", http.StatusBadRequest)
-		default:
-			http.Error(w, "try again", http.StatusServiceUnavailable)
-		}
-	})
 }

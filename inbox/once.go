@@ -18,13 +18,33 @@ type Message struct {
 	// Source is who gave the id: ids of different sources are different
 	// messages. 1 to 64 bytes.
 	Source string
-	// ID identifies the message within its source: a UUID. An id of another form
-	// is turned into one by hashing (UUID version 5) where it enters.
+	// ID identifies the message within its source: a UUID. [MessageFor] makes one
+	// of an id of another form.
 	ID string
 	// LetterID names the dead letter that is being replayed. Default "": an
 	// ordinary delivery.
 	LetterID string
 }
+
+// MessageFor names a message whose id is no UUID, or is chosen by a stranger, such
+// as the Idempotency-Key header of an HTTP request: ID is a UUID that follows from
+// it (version 5). Where several callers choose ids, put into key who calls, such as
+// the tenant: two callers with one key are one message. An empty key gives a Message
+// that [Inbox.Once] refuses.
+//
+// Ids of this form tell no time, so their rows are cleaned one by one; see package
+// inbox on retention.
+func MessageFor(source, key string) Message {
+	m := Message{Source: source}
+	if key != "" {
+		m.ID = envelope.IdempotencyKey(source, key, keyed)
+	}
+	return m
+}
+
+// keyed is the effect that the ids of MessageFor are derived for. Another one would
+// be other ids.
+const keyed = "inbox.message"
 
 // endTimeout bounds the commit or rollback after the handler. It does not end
 // with ctx: a commit that is cut short has an unknown outcome, which is the one
@@ -35,15 +55,17 @@ const endTimeout = 10 * time.Second
 // first time, and commits. It returns envelope.ErrAlreadyProcessed, wrapped and
 // without a call, if the effect is there or m is a dead letter;
 // [ErrDeadUnderOtherLetter], permanent and without a call, if m replays a letter
-// and the message is dead under another one; the error of fn as it is, rolled back; or an error of its own, after which the outcome is
-// decided by the row: call again.
+// and the message is dead under another one; the error of fn as it is, rolled back;
+// or an error of its own, after which the outcome is decided by the row: call again.
 //
 // fn must not commit or roll tx back, nor use it after it returned. An SQL error
 // that fn swallows has aborted the transaction, so Once returns an error although
 // fn did not.
 //
 // Once is what [On] is made of. It is exported for messages that do not come
-// over NATS, such as an HTTP request with an idempotency key.
+// over NATS, such as an HTTP request with an idempotency key. Such a caller keeps
+// what it needs to answer a repeat in the transaction, among its own rows. For how
+// long it may repeat is what the Janitor has to know (see [NewJanitor]).
 func (in *Inbox) Once(ctx context.Context, m Message, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	k, err := in.key(m)
 	if err != nil {

@@ -3,6 +3,7 @@ package inbox_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -258,4 +259,21 @@ func TestMalformedMessageIsPermanent(t *testing.T) {
 	}
 	require.ErrorContains(t, b.in.Once(t.Context(), inbox.Message{}, never(t)), "Message.ID")
 	require.ErrorContains(t, b.in.Once(t.Context(), inbox.Message{}, never(t)), "Message.Source")
+}
+
+// Whatever strangers send as a key is one message of its source.
+func TestMessageForAnyKeyIsHandledOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for _, key := range []string{"request 1", "01936f2e-1111-7222-8333-444455556666", "\x00\xff", strings.Repeat("k", 1<<16)} {
+		for _, source := range []string{"shop", "shop-2"} {
+			m := inbox.MessageFor(source, key)
+			require.NoError(t, b.in.Once(t.Context(), m, apply(m)), "%.80q", key)
+			require.ErrorIs(t, b.in.Once(t.Context(), inbox.MessageFor(source, key), never(t)), envelope.ErrAlreadyProcessed)
+		}
+	}
+	require.Equal(t, 8, b.effects(t))
+	err := b.in.Once(t.Context(), inbox.MessageFor("shop", ""), never(t))
+	require.True(t, envelope.IsPermanent(err))
+	require.ErrorContains(t, err, "Message.ID")
 }
