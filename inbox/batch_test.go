@@ -395,6 +395,75 @@ func TestLoneMessageDoesNotWaitForOthersForEver(t *testing.T) {
 	require.Equal(t, 1, b.effects(t))
 }
 
+// A commit waits for a disk; the next batch need not.
+func TestNextBatchBeginsWhileOneCommits(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(t, `create function hold() returns trigger language plpgsql as 'begin perform pg_advisory_xact_lock(7); return null; end'`)
+	b.exec(t, `create table slow (id int)`)
+	b.exec(t, `create constraint trigger hold after insert on slow deferrable initially deferred for each row execute function hold()`)
+	all := deliveries(4)
+	route := inbox.OnBatch(b.in, provisioned, inbox.FullBatch(2), func(ctx context.Context, tx pgx.Tx, got []received) error {
+		if got[0].Sequence == all[0].Sequence {
+			if _, err := tx.Exec(ctx, `insert into slow values (1)`); err != nil {
+				return err
+			}
+		}
+		return applyAll(ctx, tx, got)
+	})
+	first := make(chan []error, 1)
+	require.NoError(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(t.Context(), `select pg_advisory_xact_lock(7)`); err != nil {
+			return err
+		}
+		go func() { first <- together(t, route, all[:2]...) }()
+		require.Eventually(t, func() bool {
+			return b.count(t, `select count(*) from pg_locks where locktype = 'advisory' and not granted`) > 0
+		}, soon, time.Millisecond)
+		began := time.Now()
+		requireNone(t, together(t, route, all[2:]...))
+		require.Empty(t, first)
+		require.Less(t, time.Since(began), 8*time.Second, "a commit is given up after 10 s, and then anybody may begin")
+		return nil
+	}))
+	requireNone(t, <-first)
+	require.Equal(t, 4, b.effects(t))
+}
+
+// When every worker of a consumer waits in the batch, nobody else can come, and to
+// wait for growth would only cost time. Size is larger than that.
+func TestBatchBeginsWhenNobodyElseCanCome(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const workers, rounds, quiet = 6, 100, 100 * time.Millisecond
+	var batches atomic.Int64
+	route := inbox.OnBatch(b.in, provisioned, inbox.Batch{Wait: 10 * quiet}, func(ctx context.Context, tx pgx.Tx, all []received) error {
+		batches.Add(1)
+		return applyAll(ctx, tx, all)
+	})
+	var group sync.WaitGroup
+	began := time.Now()
+	for range workers {
+		group.Go(func() {
+			for _, d := range deliveries(rounds) {
+				if err := route.Handle(t.Context(), d); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	require.Less(t, time.Since(began), rounds*quiet/2)
+	require.Less(t, batches.Load(), int64(workers*rounds/2), "they come together all the same")
+	require.Equal(t, workers*rounds, b.effects(t))
+
+	began = time.Now()
+	for _, d := range deliveries(40) {
+		require.NoError(t, route.Handle(t.Context(), d))
+	}
+	require.Less(t, time.Since(began), 20*quiet, "and then alone again")
+}
+
 func TestBatchRouteRefusesWhatASingleOneRefuses(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

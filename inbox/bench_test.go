@@ -105,7 +105,7 @@ func deliver(b *testing.B, handle func(context.Context, *envelope.Delivery) erro
 	return time.Since(began)
 }
 
-// BenchmarkHandlers measures whole handlers with 100 messages in flight, each way
+// BenchmarkHandlers measures whole handlers with 256 messages in flight, each way
 // in turns, so that whatever else the machine does meets all of them. It reports
 // medians of the rounds, and of the ratios within a round.
 func BenchmarkHandlers(b *testing.B) {
@@ -119,7 +119,7 @@ func BenchmarkHandlers(b *testing.B) {
 		{name: "single", handle: inbox.On(s.in, provisioned, register).Handle},
 		{name: "batch", handle: inbox.OnBatch(s.in, provisioned, inbox.Batch{}, registerAll).Handle},
 	}
-	const inFlight, round = 100, 2000
+	const inFlight, round = 256, 4000
 	for left := b.N; left > 0; left -= round {
 		n := min(left, round)
 		for i := range ways {

@@ -20,7 +20,8 @@ import (
 // Each message arrives in a call of its own, on a goroutine of the consumer's, and
 // waits there for its verdict. There is no other goroutine: the call whose message
 // has waited longest leads. It waits until the batch is full or does not grow any
-// more, runs it, tells everybody the verdict, and names its successor.
+// more, runs it, names its successor before it commits, and tells everybody the
+// verdict.
 //
 //	arrives ──▶ waiting ──▶ in a batch ──▶ done: handled, or handled before
 //	               │             └───────▶ alone: the batch failed; once more, by itself
@@ -72,6 +73,8 @@ type gatherer struct {
 	mu      sync.Mutex
 	waiting []*member // in the order of arrival
 	leader  *member   // nil while nobody waits
+	here    int       // calls from their arrival to their verdict
+	most    [2]int    // of those at the same time, since the last batch began and before that
 }
 
 func newGatherer(in *Inbox, cfg Batch, apply applyFunc) *gatherer {
@@ -89,6 +92,7 @@ func (g *gatherer) handle(ctx context.Context, d *envelope.Delivery, data any) e
 		return g.single(m)
 	}
 	g.join(m)
+	defer g.part()
 	for {
 		v, err := g.hear(m)
 		switch {
@@ -115,6 +119,8 @@ func (g *gatherer) single(m *member) error {
 func (g *gatherer) join(m *member) {
 	g.mu.Lock()
 	g.waiting = append(g.waiting, m)
+	g.here++
+	g.most[0] = max(g.most[0], g.here)
 	if g.leader == nil {
 		g.appoint()
 	}
@@ -123,6 +129,13 @@ func (g *gatherer) join(m *member) {
 	case g.grown <- struct{}{}:
 	default: // a signal that is pending is enough
 	}
+}
+
+// part ends what join began.
+func (g *gatherer) part() {
+	g.mu.Lock()
+	g.here--
+	g.mu.Unlock()
 }
 
 // appoint makes the message that has waited longest the leader, if there is one.
@@ -172,22 +185,26 @@ func (g *gatherer) lead(m *member) {
 	}
 	batch := g.take()
 	rest := verdict{what: alone}
-	defer func() {
+	succeed := sync.OnceFunc(func() {
 		g.mu.Lock()
 		g.appoint()
 		g.mu.Unlock()
+	})
+	defer func() {
+		succeed()
 		for _, m := range batch {
 			m.told <- rest // the first that it is told counts
 		}
 	}()
 	if len(batch) > 1 { // alone needs no batch
-		rest = g.run(batch)
+		rest = g.run(batch, succeed)
 	}
 }
 
 // run handles a batch in one transaction. It tells those that were handled before,
-// and returns what the others are to be told.
-func (g *gatherer) run(batch []*member) (rest verdict) {
+// and returns what the others are to be told. Once the handler is done it lets the
+// next batch begin, which need not wait for a disk.
+func (g *gatherer) run(batch []*member, succeed func()) (rest verdict) {
 	ctx, cancel := together(batch)
 	defer cancel()
 	tx, fresh, err := g.in.beginAll(ctx, batch)
@@ -203,7 +220,7 @@ func (g *gatherer) run(batch []*member) (rest verdict) {
 				m.told <- verdict{done, g.in.processed(m.key)}
 			}
 		}
-		err = g.transact(ctx, tx, todo)
+		err = g.transact(ctx, tx, todo, succeed)
 	}
 	switch {
 	case err == nil:
@@ -218,7 +235,7 @@ func (g *gatherer) run(batch []*member) (rest verdict) {
 // transact applies the effects of some messages and commits. A panic is an error
 // here: if it was for one message's sake, that will panic again alone, where the
 // consumer deals with it.
-func (g *gatherer) transact(ctx context.Context, tx pgx.Tx, todo []*member) (err error) {
+func (g *gatherer) transact(ctx context.Context, tx pgx.Tx, todo []*member, applied func()) (err error) {
 	open := true
 	defer func() {
 		if v := recover(); v != nil {
@@ -234,12 +251,13 @@ func (g *gatherer) transact(ctx context.Context, tx pgx.Tx, todo []*member) (err
 	if err := g.apply(ctx, tx, todo); err != nil {
 		return err
 	}
+	applied()
 	open = false // Commit gives the connection back, whatever becomes of it
 	return g.in.commit(ctx, tx, "batch")
 }
 
-// gather waits until the batch is full, has not grown for a while, or its first
-// message has waited long enough.
+// gather waits until the batch is full or as large as can be expected, has not
+// grown for a while, or its first message has waited long enough.
 func (g *gatherer) gather(first *member) {
 	still := time.NewTimer(g.cfg.quiet)
 	defer still.Stop()
@@ -259,10 +277,14 @@ func (g *gatherer) gather(first *member) {
 	}
 }
 
+// full tells whether there is nobody to wait for. A consumer has so many workers
+// and no more; when as many wait as were ever here at the same time, since before
+// the last batch, the others would come only after this one.
 func (g *gatherer) full() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.waiting) >= g.cfg.Size
+	most := max(g.most[0], g.most[1])
+	return len(g.waiting) >= g.cfg.Size || !g.cfg.exact && len(g.waiting) >= most
 }
 
 // take makes a batch of those who have waited longest, and puts it into the order
@@ -271,6 +293,7 @@ func (g *gatherer) full() bool {
 func (g *gatherer) take() []*member {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.most = [2]int{g.here, g.most[0]}
 	var batch []*member
 	seen := map[identity]bool{}
 	g.waiting = slices.DeleteFunc(g.waiting, func(m *member) bool {
