@@ -9,9 +9,10 @@ import (
 )
 
 // Store keeps in a database what must outlive a process: how often a handler
-// was started for a message. *inbox.Inbox satisfies it; its methods are safe for
-// concurrent use. See Config.Store.
+// was started for a message, and the messages that are parked. *inbox.Inbox
+// satisfies it; its methods are safe for concurrent use. See Config.Store.
 type Store interface {
+	Parking
 	// Open tells how many of the starts of d in a row never ended.
 	Open(ctx context.Context, d *envelope.Delivery) (int, error)
 	// Begin commits that a handler is about to start d, and returns what is
@@ -20,7 +21,8 @@ type Store interface {
 	// End records that the latest start ended with a verdict, and that d will
 	// be tried again.
 	End(ctx context.Context, d *envelope.Delivery) error
-	// Undo takes the latest start back: a shutdown ended it.
+	// Undo takes the latest start back: a shutdown ended it, or it was not this
+	// delivery's to handle.
 	Undo(ctx context.Context, d *envelope.Delivery) error
 	// Forget drops what is known of the starts: d is done.
 	Forget(ctx context.Context, d *envelope.Delivery) error
@@ -106,7 +108,7 @@ func (c *Consumer) ended(ctx context.Context, j *job, v verdict) {
 		tell = c.cfg.Store.End
 	case !j.recorded:
 		return // nothing is known of it
-	case v.action == release:
+	case v.action == release, v.elsewhere:
 		tell = c.cfg.Store.Undo
 	}
 	// A shutdown that interrupts handlers must not keep this from being told.

@@ -16,11 +16,17 @@ const (
 	// becomes a dead letter.
 	DefaultMaxAttempts = 20
 	// MaxRetryAfter caps the delay that a handler asks for with
-	// envelope.RetryAfter. A delayed message holds one of the durable's
+	// envelope.RetryAfter where messages cannot be parked: without a Store, and
+	// with MaxAckPending 1. A delayed message holds one of the durable's
 	// MaxAckPending places for all of that time, so a handful of long delays
 	// would stop the consumer for everybody.
 	MaxRetryAfter = 10 * time.Minute
+	// MaxParkedDelay caps it where they can be. It is shorter than every stream's
+	// age and the inbox's horizon.
+	MaxParkedDelay = 7 * 24 * time.Hour
 
+	defaultParkAfter      = 30 * time.Second
+	defaultMaxParked      = 100_000
 	defaultMassFailure    = 10
 	defaultRetryInitial   = 500 * time.Millisecond
 	defaultRetryMax       = 30 * time.Second
@@ -53,9 +59,22 @@ type Config struct {
 
 	// Store keeps what must outlive the process: pass the *inbox.Inbox of this
 	// consumer's handlers. With it attempts are handler starts, a message that
-	// kills its process three times is a dead letter of class crash, and an
-	// outage of the database spends no attempt. Default nil: none of these.
+	// kills its process three times is a dead letter of class crash, an outage of
+	// the database spends no attempt, and long delays do not hold the durable's
+	// places. Default nil: none of these.
 	Store Store
+
+	// ParkAfter is the longest delay for which a message stays with the server;
+	// one that is delayed for longer waits in the Store. See the package
+	// documentation. 1 ms to 10 min; without a Store, or with MaxAckPending 1,
+	// nothing is parked. Default 30 s.
+	ParkAfter time.Duration
+
+	// MaxParked bounds how many messages of the durable are parked, all replicas
+	// together: each counts what the others did a few seconds ago. Beyond it a
+	// delay is cut to MaxRetryAfter and holds a place, and Ready says so.
+	// 1 to 10,000,000. Default 100,000.
+	MaxParked int
 
 	// MassFailure is how many different messages must fail one after the other,
 	// with no success between, for the consumer to slow down to one message at a
@@ -68,9 +87,9 @@ type Config struct {
 	// 1 ms to RetryMax. Default 500 ms.
 	RetryInitial time.Duration
 
-	// RetryMax bounds the computed delay. A delayed message holds one of the
-	// durable's MaxAckPending places, so it is short: at most 10 min.
-	// Default 30 s.
+	// RetryMax bounds the computed delay. Without a Store, or with MaxAckPending 1,
+	// a delayed message holds one of the durable's places, so it is short: at most
+	// 10 min. Else at most 7 days. Default 30 s.
 	RetryMax time.Duration
 
 	// HandlerTimeout ends the ctx of a handler. After it the message is no
@@ -95,6 +114,8 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Consumer.AckWait, topology.DefaultAckWait)
 	setDefault(&c.Concurrency, min(c.Consumer.MaxAckPending, maxConcurrency))
 	setDefault(&c.MaxAttempts, DefaultMaxAttempts)
+	setDefault(&c.ParkAfter, defaultParkAfter)
+	setDefault(&c.MaxParked, defaultMaxParked)
 	setDefault(&c.MassFailure, defaultMassFailure)
 	setDefault(&c.RetryMax, defaultRetryMax)
 	setDefault(&c.RetryInitial, min(defaultRetryInitial, max(c.RetryMax, time.Millisecond)))
@@ -151,8 +172,11 @@ func (c Config) boundFaults() []error {
 		{"MaxAttempts", int64(c.MaxAttempts), 1, 1000, false, "the server never gives up by itself, so the library must"},
 		{"RetryInitial", int64(c.RetryInitial), int64(time.Millisecond), int64(c.RetryMax), true,
 			"the upper bound is RetryMax: a shorter delay would burn all attempts in an instant"},
-		{"RetryMax", int64(c.RetryMax), int64(time.Millisecond), int64(MaxRetryAfter), true,
-			"a delayed message holds one of the durable's MaxAckPending places"},
+		{"RetryMax", int64(c.RetryMax), int64(time.Millisecond), int64(c.maxDelay()), true,
+			"a delayed message holds one of the durable's MaxAckPending places, unless there is a Store to park it in and MaxAckPending is not 1"},
+		{"ParkAfter", int64(c.ParkAfter), int64(time.Millisecond), int64(MaxRetryAfter), true,
+			"until then a delayed message holds one of the durable's MaxAckPending places"},
+		{"MaxParked", int64(c.MaxParked), 1, 10_000_000, false, "the table must stay bounded"},
 		{"HandlerTimeout", int64(c.HandlerTimeout), int64(time.Millisecond), int64(24 * time.Hour), true,
 			"longer work belongs to a task"},
 		{"DrainTimeout", int64(c.DrainTimeout), int64(time.Millisecond), int64(10 * time.Minute), true,

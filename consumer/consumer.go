@@ -41,13 +41,15 @@ type Consumer struct {
 	gate   *gate
 	crew   *crew
 	pulls  [2]*pull // main, replay
+	lot    *lot     // nil without a Store
 	count  counters
 	hold   hold
 	mass   breaker
 	alone  sync.RWMutex  // held by handlers: shared, or by one that must run alone
 	grace  time.Duration // cancelGrace, shorter in tests
 
-	overdue atomic.Int64 // handlers that ignore the end of their ctx
+	overdue atomic.Int64              // handlers that ignore the end of their ctx
+	created atomic.Pointer[time.Time] // the stream, see streamCreated
 
 	ran   atomic.Bool
 	mu    sync.Mutex
@@ -78,7 +80,7 @@ func New(js jetstream.JetStream, dead DeadLetterer, cfg Config, routes ...envelo
 		crew:   newCrew(2 * cfg.Concurrency), // workers, and their handlers
 		log:    cfg.Logger,
 		grace:  cancelGrace,
-		policy: policy{maxAttempts: cfg.MaxAttempts, retry: cfg.retry()},
+		policy: policy{maxAttempts: cfg.MaxAttempts, maxDelay: cfg.maxDelay(), retry: cfg.retry()},
 		state:  ErrNotRunning,
 	}
 	c.hold.log = cfg.Logger.With("durable", cfg.Consumer.Durable)
@@ -86,6 +88,9 @@ func New(js jetstream.JetStream, dead DeadLetterer, cfg Config, routes ...envelo
 		cut: func() { c.pulls[0].cutShort(errLimited) }}
 	for i, d := range c.durables() {
 		c.pulls[i] = c.newPull(d)
+	}
+	if cfg.Store != nil {
+		c.lot = newLot(c)
 	}
 	return c, nil
 }
@@ -104,8 +109,9 @@ func (c *Consumer) durables() [2]durable {
 // Ready returns nil while messages are fetched, else why not: Run does not run;
 // the connection is down; a durable is missing, not as declared or not served;
 // dead letters are refused, so that nothing new but replays is fetched; many
-// messages fail and none succeeds, so that one at a time is fetched; or every
-// worker is held by a handler that ignores the end of its ctx. Several reasons
+// messages fail and none succeeds, so that one at a time is fetched; parked
+// messages cannot be read, or there are too many; or every worker is held by a
+// handler that ignores the end of its ctx. Several reasons
 // come joined, those about one durable as *NotReadyError. It asks no server and
 // never blocks, so a readiness endpoint may call it at any rate (requirement
 // M2).
@@ -116,7 +122,7 @@ func (c *Consumer) Ready() error {
 	if errors.Is(state, ErrNotRunning) {
 		return state
 	}
-	faults := []error{state, c.hold.ready(), c.mass.ready(), c.hanging()}
+	faults := []error{state, c.hold.ready(), c.mass.ready(), c.hanging(), c.lot.ready()}
 	for _, p := range c.pulls {
 		faults = append(faults, p.ready())
 	}

@@ -10,7 +10,7 @@ import (
 // Judge is policy.judge in words that a test table can hold.
 func Judge(maxAttempts int, err error, attempt int, interrupted bool) (action string, class string, delay time.Duration) {
 	cfg := Config{MaxAttempts: maxAttempts, RetryInitial: time.Second, RetryMax: 30 * time.Second}.withDefaults()
-	v := policy{maxAttempts: cfg.MaxAttempts, retry: cfg.retry()}.judge(err, attempt, interrupted)
+	v := policy{maxAttempts: cfg.MaxAttempts, maxDelay: cfg.maxDelay(), retry: cfg.retry()}.judge(err, attempt, interrupted)
 	names := map[verb]string{ack: "ack", retry: "retry", bury: "bury", release: "release", reject: "reject"}
 	if v.duplicate {
 		return "ack duplicate", "", 0

@@ -2,19 +2,19 @@ package consumer
 
 import "sync"
 
-// gate counts worker slots. Both pulls ask it how many messages they may
-// request, so that what was requested always finds a free worker and the
+// gate counts worker slots. Both pulls and the poller of parked messages ask it how many they
+// may request, so that what was requested always finds a free worker and the
 // client's buffer never eats AckWait.
 //
 // A message is taken from its arrival until it is settled. At most size of them
-// hold a slot; the replay pull may have one message more waiting for one (see
-// lane.extra), which its heartbeat keeps alive.
+// hold a slot; the replay pull and the parked messages may have a few more waiting
+// for one (see lane.extra), which their heartbeats keep alive.
 type gate struct {
 	size    int
 	slots   chan struct{} // one token per running worker
 	closing chan struct{} // closed by close
 	idle    chan struct{} // closed when closing and nothing is taken
-	lanes   [2]*lane      // main, replay
+	lanes   [3]*lane      // main, replay, parked
 
 	mu     sync.Mutex
 	taken  int
@@ -25,11 +25,14 @@ type gate struct {
 
 // lane is one pull's account at the gate.
 type lane struct {
-	// extra marks the replay pull: it asks for one message whenever a worker is
-	// free, whatever the main pull has asked for. Otherwise an idle main pull,
-	// which has asked for all slots, would lock replays out until its request
-	// expires.
-	extra bool
+	// extra is how many messages the lane may ask for whenever a worker is free,
+	// whatever the main pull has asked for; 0 for the main pull itself. Otherwise
+	// an idle main pull, which has asked for all slots, would lock the others out
+	// until its request expires.
+	extra int
+	// patient marks the lane that pauses and limits like the main pull. Replays
+	// do not: an operator's replay may be what ends the pause.
+	patient bool
 	// asked is the number of messages requested and not yet received.
 	asked int
 	// wake is signalled when the lane may ask for more.
@@ -43,11 +46,13 @@ func newGate(size int) *gate {
 		slots:   make(chan struct{}, size),
 		closing: make(chan struct{}),
 		idle:    make(chan struct{}),
-		lanes:   [2]*lane{newLane(false), newLane(true)},
+		lanes:   [3]*lane{newLane(0, true), newLane(1, false), newLane(parkedBatch, true)},
 	}
 }
 
-func newLane(extra bool) *lane { return &lane{extra: extra, wake: make(chan struct{}, 1)} }
+func newLane(extra int, patient bool) *lane {
+	return &lane{extra: extra, patient: patient, wake: make(chan struct{}, 1)}
+}
 
 // reserve returns how many messages the lane may request now, and counts them as
 // asked. Zero means: wait for lane.wake.
@@ -61,12 +66,12 @@ func (g *gate) reserve(l *lane) int {
 
 func (g *gate) free(l *lane) int {
 	switch {
-	case g.closed, g.taken >= g.size:
+	case g.closed, g.taken >= g.size, l.patient && g.paused > 0:
 		return 0
-	case l.extra: // paused or not: an operator's replay may be what ends the pause
-		return max(1-l.asked, 0)
-	case g.paused > 0:
-		return 0
+	case l.extra > 0 && l.patient:
+		return max(min(l.extra, g.most-g.taken)-l.asked, 0)
+	case l.extra > 0:
+		return max(l.extra-l.asked, 0)
 	}
 	return max(g.most-g.taken-l.asked, 0)
 }
@@ -187,7 +192,7 @@ func (g *gate) checkIdle() {
 	}
 }
 
-// wake signals both lanes. A signal that is already pending is enough: its
+// wake signals all lanes. A signal that is already pending is enough: its
 // reader looks at the counts afterwards.
 func (g *gate) wake() {
 	for _, l := range g.lanes {

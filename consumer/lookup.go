@@ -31,6 +31,7 @@ func (c *Consumer) newPull(d durable) *pull {
 func (c *Consumer) inspect(ctx context.Context, d durable) error {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
+	c.created.Store(nil) // the stream may be another one, too
 	c.count.requests.Add(1)
 	found, err := c.js.Consumer(ctx, d.stream, d.name)
 	switch {

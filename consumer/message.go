@@ -10,7 +10,8 @@ import (
 	"codeberg.org/dataverket/messaging/envelope"
 )
 
-// message is one delivery of the server, before anything is decoded.
+// message is one delivery, of the server or of a parked message, before anything
+// is decoded.
 //
 // Settling it is fire and forget: no ack waits for the server. An ack that is
 // lost means a repeat, which the inbox absorbs; waiting for every ack would cost
@@ -24,6 +25,8 @@ type message struct {
 	sequence  uint64
 	delivered int       // by the server, this delivery included
 	storedAt  time.Time // by the stream
+	// parked is set on a message of the store, which the server knows no more.
+	parked *parkedMessage
 }
 
 // ackPrefix begins the reply subject of every message of a JetStream consumer
@@ -59,14 +62,33 @@ const (
 	wordInProgress = "+WPI"
 )
 
-func (m *message) ack() error        { return m.reply(wordAck) }
-func (m *message) inProgress() error { return m.reply(wordInProgress) }
+func (m *message) ack() error {
+	if m.parked != nil {
+		return m.parked.done()
+	}
+	return m.reply(wordAck)
+}
+
+func (m *message) inProgress() error {
+	if m.parked != nil {
+		return m.parked.extend()
+	}
+	return m.reply(wordInProgress)
+}
 
 // term ends the message with a reason, which the server's advisory repeats.
-func (m *message) term(reason string) error { return m.reply(wordTerm + " " + reason) }
+func (m *message) term(reason string) error {
+	if m.parked != nil {
+		return m.parked.done()
+	}
+	return m.reply(wordTerm + " " + reason)
+}
 
 // nak asks for redelivery after a delay, or at once.
 func (m *message) nak(delay time.Duration) error {
+	if m.parked != nil {
+		return m.parked.giveBack(delay)
+	}
 	if delay <= 0 {
 		return m.reply(wordNak)
 	}

@@ -45,7 +45,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if err := c.openSources(work); err != nil {
 		return err
 	}
-	return c.runPulls(ctx, interrupt)
+	return c.runPulls(ctx, work, interrupt)
 }
 
 // errStarting is Ready's answer until both durables were found.
@@ -92,15 +92,18 @@ func (c *Consumer) closeSources(pulls []*pull) {
 	}
 }
 
-// runPulls runs both pull loops until ctx ends or the connection is closed, and
-// drains.
-func (c *Consumer) runPulls(ctx context.Context, interrupt context.CancelCauseFunc) error {
+// runPulls runs both pull loops, and that of the parked messages, until ctx ends
+// or the connection is closed, and drains.
+func (c *Consumer) runPulls(ctx, work context.Context, interrupt context.CancelCauseFunc) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var loops sync.WaitGroup
 	loops.Go(func() { c.watchConnection(ctx, stop) })
 	for _, p := range c.pulls {
 		loops.Go(func() { p.run(ctx) })
+	}
+	if c.lot != nil {
+		loops.Go(func() { c.lot.run(ctx, work) })
 	}
 	c.setState(nil)
 	c.log.Info("consumer: running", "durable", c.cfg.Consumer.Durable, "stream", c.cfg.Consumer.Stream.Name, "concurrency", c.cfg.Concurrency)

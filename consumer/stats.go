@@ -9,10 +9,15 @@ type Stats struct {
 	// succeeded.
 	Handled uint64
 	// Duplicates is the number acknowledged because the effect was already
-	// there (envelope.ErrAlreadyProcessed).
+	// there (envelope.ErrAlreadyProcessed), or the message is parked.
 	Duplicates uint64
 	// Retried is the number of failed attempts that will be tried again.
 	Retried uint64
+	// Parked is the number of messages moved to the Store because of a long delay.
+	Parked uint64
+	// Waiting is how many parked messages of the durable wait in the Store, those
+	// of other replicas included, as of a few seconds ago.
+	Waiting int
 	// DeadLetters is the number of messages that became a dead letter.
 	DeadLetters uint64
 	// Released is the number of messages given back untried or interrupted by a
@@ -30,7 +35,7 @@ type Stats struct {
 
 // counters are the live numbers behind Stats.
 type counters struct {
-	handled, duplicates, retried, deadLetters, released, rejected, requests atomic.Uint64
+	handled, duplicates, retried, parked, deadLetters, released, rejected, requests atomic.Uint64
 }
 
 // Stats returns a snapshot. It is safe for concurrent use and does not block.
@@ -39,6 +44,8 @@ func (c *Consumer) Stats() Stats {
 		Handled:     c.count.handled.Load(),
 		Duplicates:  c.count.duplicates.Load(),
 		Retried:     c.count.retried.Load(),
+		Parked:      c.count.parked.Load(),
+		Waiting:     c.lot.waiting(),
 		DeadLetters: c.count.deadLetters.Load(),
 		Released:    c.count.released.Load(),
 		Rejected:    c.count.rejected.Load(),

@@ -30,6 +30,7 @@ const (
 type verdict struct {
 	action    action
 	duplicate bool           // of ack: the effect was there already
+	elsewhere bool           // of ack: the message is parked, and not this delivery's to handle
 	delay     time.Duration  // of retry, release
 	class     envelope.Class // of bury
 	err       error          // nil only for ack
@@ -40,6 +41,7 @@ type verdict struct {
 // of wrappers can decide whether a retry happens at all.
 type policy struct {
 	maxAttempts int
+	maxDelay    time.Duration
 	retry       backoff.Policy
 }
 
@@ -53,6 +55,8 @@ func (p policy) judge(err error, attempt int, interrupted bool) verdict {
 		return verdict{action: ack}
 	case alreadyProcessed(err):
 		return verdict{action: ack, duplicate: true, err: err}
+	case errors.Is(err, envelope.ErrParked):
+		return verdict{action: ack, duplicate: true, elsewhere: true, err: err}
 	case interrupted:
 		return verdict{action: release, err: err}
 	case envelope.IsPermanent(err):
@@ -87,7 +91,7 @@ func permanentClass(err error) envelope.Class {
 // once", is granted when it was asked for.
 func (p policy) delay(err error, attempt int) time.Duration {
 	if wish, ok := errors.AsType[*envelope.RetryAfterError](err); ok {
-		return min(max(wish.After, 0), MaxRetryAfter)
+		return min(max(wish.After, 0), p.maxDelay)
 	}
 	return p.retry.Delay(attempt)
 }

@@ -67,7 +67,7 @@ func (c *Consumer) releaseAfter(m *message, delay time.Duration) {
 }
 
 // sent looks at the error of an ack, nak or term. It can only be a closed
-// connection, and then the message is delivered again.
+// connection, or a store that is away, and then the message is delivered again.
 func (c *Consumer) sent(err error) {
 	if err != nil {
 		c.log.Warn("consumer: a message was not settled and will be delivered again", "error", err)
@@ -152,6 +152,9 @@ func (j *job) decode(durable string) error {
 		Envelope: env, Subject: on, Header: j.m.header(),
 		Stream: j.m.stream, Sequence: j.m.sequence,
 		Durable: durable, Attempt: j.m.delivered, Redelivered: j.m.delivered > 1, LetterID: j.letter,
+	}
+	if j.m.parked != nil {
+		j.delivery.Claim = j.m.parked.row.Claim
 	}
 	return nil
 }
@@ -248,9 +251,7 @@ func (c *Consumer) settle(ctx context.Context, j *job, v verdict, beat *heartbea
 	case ack:
 		c.acknowledge(j, v)
 	case retry:
-		c.count.retried.Add(1)
-		c.logFailure(ctx, j, "consumer: attempt failed", v, "delay", v.delay)
-		c.sent(j.m.nak(v.delay))
+		c.again(ctx, j, v)
 	case reject:
 		c.count.rejected.Add(1)
 		c.logFailure(ctx, j, "consumer: malformed replay instruction; the letter it may have meant is untouched", v)

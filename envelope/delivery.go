@@ -30,6 +30,9 @@ type Delivery struct {
 	// LetterID names the dead letter that is being replayed, "" for an ordinary
 	// delivery.
 	LetterID string
+	// Claim is set when the message was parked and is due: the claim under which
+	// this process handles it (see [Parked]). Handlers have no use for it.
+	Claim string
 }
 
 // Starts is what a consumer's store knows of the handler starts of a message.
@@ -39,7 +42,8 @@ type Starts struct {
 	// Open is how many starts before this one never ended, in a row: their
 	// process died, or is still at it.
 	Open int
-	// Handled says that the message is done and nothing was started.
+	// Handled says that nothing was started, because the message is done, or
+	// waits parked and will be handled from there.
 	Handled bool
 }
 

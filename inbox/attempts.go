@@ -19,15 +19,15 @@ func (in *Inbox) Open(ctx context.Context, d *envelope.Delivery) (open int, err 
 }
 
 // Begin commits that a handler is about to start d, which came before, and
-// returns what is known of its starts. A message that was handled meanwhile is
-// Handled, and no start is counted.
+// returns what is known of its starts. A message that was handled meanwhile, or
+// parked, is Handled, and no start is counted.
 func (in *Inbox) Begin(ctx context.Context, d *envelope.Delivery) (envelope.Starts, error) {
 	var s envelope.Starts
 	k, err := in.key(messageOf(d))
 	if err != nil {
 		return s, err
 	}
-	err = in.pool.QueryRow(ctx, k.sql.begin, in.consumer, k.Source, k.id, k.LetterID != "").Scan(&s.Count, &s.Open, &s.Handled)
+	err = in.pool.QueryRow(ctx, k.sql.begin, in.consumer, k.Source, k.id, k.LetterID != "", k.LetterID, k.claim).Scan(&s.Count, &s.Open, &s.Handled)
 	if err != nil {
 		return envelope.Starts{}, in.explain("record the start of message "+k.ID, err)
 	}

@@ -32,6 +32,7 @@ type Inbox struct {
 	claimAll string                 // of a batch
 	newer    string
 	attempts attemptsSQL
+	parking  parkingSQL
 	log      *slog.Logger
 }
 
@@ -69,5 +70,6 @@ func New(pool *pgxpool.Pool, consumer string, cfg Config) (*Inbox, error) {
 		claimAll: strings.ReplaceAll(claimAllText, "{{schema}}", schema),
 		newer:    strings.ReplaceAll(newerText, "{{schema}}", schema),
 		attempts: newAttemptsSQL(schema),
+		parking:  newParkingSQL(schema),
 	}, nil
 }

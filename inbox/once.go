@@ -24,6 +24,8 @@ type Message struct {
 	// LetterID names the dead letter that is being replayed. Default "": an
 	// ordinary delivery.
 	LetterID string
+
+	claim string // on the message where it was parked, see park.go
 }
 
 // MessageFor names a message whose id is no UUID, or is chosen by a stranger, such
@@ -53,7 +55,7 @@ const endTimeout = 10 * time.Second
 
 // Once calls fn in a transaction in which the effect of m is applied for the
 // first time, and commits. It returns envelope.ErrAlreadyProcessed, wrapped and
-// without a call, if the effect is there or m is a dead letter;
+// without a call, if the effect is there, or m is a dead letter or parked;
 // [ErrDeadUnderOtherLetter], permanent and without a call, if m replays a letter
 // and the message is dead under another one; the error of fn as it is, rolled back;
 // or an error of its own, after which the outcome is decided by the row: call again.
@@ -119,8 +121,8 @@ const (
 func (in *Inbox) begin(ctx context.Context, k key) (pgx.Tx, error) {
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
-	claimed := false
-	batch.Queue(k.sql.claim, in.consumer, k.Source, k.id, optional(k.LetterID)).Exec(func(tag pgconn.CommandTag) error {
+	claimed, lost := false, in.queueUnparking(&batch, k)
+	batch.Queue(k.sql.claim, in.consumer, k.Source, k.id, optional(k.LetterID), optional(k.claim)).Exec(func(tag pgconn.CommandTag) error {
 		claimed = tag.RowsAffected() > 0
 		return nil
 	})
@@ -129,6 +131,8 @@ func (in *Inbox) begin(ctx context.Context, k key) (pgx.Tx, error) {
 	switch {
 	case err != nil:
 		err = in.explain("claim message "+k.ID, err)
+	case *lost:
+		err = in.parkedError(k)
 	case claimed:
 		return tx, nil
 	default:
@@ -145,6 +149,9 @@ func (in *Inbox) begin(ctx context.Context, k key) (pgx.Tx, error) {
 func (in *Inbox) taken(ctx context.Context, tx pgx.Tx, k key) error {
 	var under *string
 	if k.LetterID != "" {
+		if err := in.parkedElsewhere(ctx, tx, k); err != nil {
+			return err
+		}
 		if err := tx.QueryRow(ctx, k.sql.deadUnder, in.consumer, k.Source, k.id).Scan(&under); err != nil {
 			return in.explain("ask for the letter of message "+k.ID, err)
 		}

@@ -26,7 +26,8 @@ func newStatements(schema string) (all [allBuckets]statements) {
 }
 
 // claimText inserts the row that stands for the effect. It returns no row when
-// the message was handled, or is dead and $4 does not name its letter.
+// the message was handled, or is dead and $4 does not name its letter, or is
+// parked and $5 does not name the claim on it.
 //
 // "do update … where" and not "do nothing": only the former can revive a dead
 // row, and both wait for a copy that is being handled at this moment. With $4
@@ -35,7 +36,9 @@ func newStatements(schema string) (all [allBuckets]statements) {
 // The commit is made synchronous in the same round trip.
 const claimText = `
 insert into {{partition}} as m (consumer, source, message_id, bucket)
-values ($1, $2, $3, {{bucket}})
+select $1, $2, $3, {{bucket}} where not exists (
+  select from {{schema}}.inbox_parked
+   where consumer = $1 and source = $2 and message_id = $3 and letter_id = coalesce($4, '') and claim is distinct from $5)
 on conflict (consumer, source, message_id, bucket) do update
    set letter_id = null, handled_at = clock_timestamp()
  where m.letter_id = $4` + raiseCommit
@@ -65,10 +68,13 @@ on conflict (consumer, source, message_id, bucket) do update
  where m.letter_id is not null and (m.letter_id = excluded.letter_id or not $5)` + raiseCommit
 
 // claimAllText inserts the rows of a batch, whatever their partitions, and returns
-// those that were not there. It revives nothing, since a replay is never in a batch.
+// those that were neither there nor parked. It revives nothing, since a replay is never in a batch.
 const claimAllText = `
 insert into {{schema}}.inbox_messages as m (consumer, source, message_id, bucket)
 select $1, k.source, k.id, k.bucket from unnest($2::text[], $3::uuid[], $4::smallint[]) as k (source, id, bucket)
+ where not exists (
+  select from {{schema}}.inbox_parked p
+   where p.consumer = $1 and p.source = k.source and p.message_id = k.id and p.letter_id = '')
 on conflict (consumer, source, message_id, bucket) do nothing
 returning m.source, m.message_id,
           case when current_setting('synchronous_commit') = 'off'
@@ -95,11 +101,17 @@ on conflict (consumer, key) do update set version = excluded.version, last_at = 
 returning v.key`
 
 // beginText counts the start of an attempt. $4 says that an operator replays the
-// message: then a row that says "handled" is not asked for, the claim decides.
+// message: then a row that says "handled" is not asked for, the claim decides. $5
+// is its letter, and $6 the claim on a parked message: without one it must not be
+// parked, with one the claim must still hold.
 const beginText = `
 with done as (
   select from {{partition}}
    where consumer = $1 and source = $2 and message_id = $3 and bucket = {{bucket}} and letter_id is null and not $4
+  union all
+  select where ($6 <> '') <> exists (
+    select from {{schema}}.inbox_parked
+     where consumer = $1 and source = $2 and message_id = $3 and letter_id = $5 and ($6 = '' or claim = $6))
 ), started as (
   insert into {{schema}}.inbox_attempts as a (consumer, source, message_id, starts, ended)
   select $1, $2, $3, 1, 0 where not exists (select from done)
