@@ -145,7 +145,7 @@ func (l *lot) claim(ctx, work context.Context) error {
 
 // reserve waits for free workers, as long as no survey is due.
 func (l *lot) reserve(ctx context.Context) int {
-	timer := time.NewTimer(l.every)
+	timer := time.NewTimer(surveyEvery)
 	defer timer.Stop()
 	for {
 		if n := l.c.gate.reserve(l.lane); n > 0 {

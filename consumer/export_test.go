@@ -128,6 +128,14 @@ func (p Pull) Reconnected()  { p.reconnected() }
 // SetGrace shortens what a cancelled handler gets to return.
 func (c *Consumer) SetGrace(d time.Duration) { c.grace = d }
 
+// SetSurvey makes a consumer look for parked messages more often.
+func (c *Consumer) SetSurvey(every time.Duration) {
+	c.lot.mu.Lock()
+	c.lot.every = every
+	c.lot.mu.Unlock()
+	c.lot.expect(0)
+}
+
 // Open decodes a message as a worker does, up to the handler, and returns the
 // class of the dead letter that it would become, "" for none, or "rejected".
 func (c *Consumer) Open(subject string, header nats.Header, data []byte, replay bool) string {

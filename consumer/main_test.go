@@ -10,7 +10,12 @@ import (
 
 // The test binary is also the process that a message kills.
 func TestMain(m *testing.M) {
-	if os.Getenv(crashEnv) != "" {
+	switch role := os.Getenv(crashEnv); role {
+	case "":
+	case killAfterPark, killInHandler:
+		fmt.Fprintln(os.Stderr, parkingChild(role))
+		os.Exit(1)
+	default:
 		fmt.Fprintln(os.Stderr, crashingChild())
 		os.Exit(1)
 	}
