@@ -165,7 +165,7 @@ func (l *lot) reserve(ctx context.Context) int {
 // hand gives a message to a worker, or back to the store during a drain.
 func (l *lot) hand(work context.Context, m *message) {
 	if l.c.gate.arrive(l.lane) {
-		go l.c.work(work, m)
+		l.c.crew.run(func() { l.c.work(work, m) })
 		return
 	}
 	l.c.release(m)
