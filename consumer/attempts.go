@@ -77,6 +77,9 @@ func (c *Consumer) start(ctx context.Context, j *job) (v verdict, done func()) {
 	if starts.Handled {
 		return verdict{action: ack, duplicate: true}, done
 	}
+	if j.m.parked != nil { // what the store forgot, the row remembers
+		starts.Count = max(starts.Count, j.m.delivered)
+	}
 	j.recorded, j.delivery.Attempt = true, starts.Count
 	switch {
 	case starts.Open >= maxOpenStarts:

@@ -88,7 +88,7 @@ func (g *gatherer) handle(ctx context.Context, d *envelope.Delivery, data any) e
 		return err
 	}
 	m := &member{key: k, delivery: d, data: data, ctx: ctx, since: time.Now(), told: make(chan verdict, 2)}
-	if d.Redelivered || d.Attempt > 1 || d.LetterID != "" {
+	if d.Redelivered || d.Attempt > 1 || d.LetterID != "" || d.Claim != "" {
 		return g.single(m)
 	}
 	g.join(m)

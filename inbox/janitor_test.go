@@ -541,7 +541,7 @@ func TestRolesNeedOnlyWhatIsDocumented(t *testing.T) {
 	require.Equal(t, inbox.Swept{Emptied: 1, Deleted: 1, Forgotten: 2}, swept)
 
 	pool = b.as(t, "grant usage on schema messaging to %s", "grant select, insert, update on messaging.inbox_messages, "+partitions+" to %s",
-		"grant select, insert, update, delete on messaging.inbox_attempts to %s", "grant select, insert, update on messaging.inbox_versions to %s",
+		"grant select, insert, update, delete on messaging.inbox_attempts, messaging.inbox_parked to %s", "grant select, insert, update on messaging.inbox_versions to %s",
 		"grant insert on effect to %s")
 	in, err := inbox.New(pool, "plattform__servers", inbox.Config{})
 	require.NoError(t, err)
@@ -552,6 +552,7 @@ func TestRolesNeedOnlyWhatIsDocumented(t *testing.T) {
 	_, err = in.Begin(t.Context(), d)
 	require.NoError(t, errors.Join(err, in.End(t.Context(), d), in.Undo(t.Context(), d), in.Forget(t.Context(), d)))
 	require.NoError(t, inbox.On(in, provisioned, failing(nil)).MarkDead(t.Context(), d, letter))
+	requireParkingWorks(t, in)
 	requireNone(t, together(t, inbox.OnBatch(in, provisioned, inbox.FullBatch(2), func(ctx context.Context, tx pgx.Tx, _ []received) error {
 		_, err := in.Newer(ctx, tx, "server/1", 1)
 		return err

@@ -2,6 +2,7 @@ package inbox_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -16,12 +17,12 @@ import (
 	"codeberg.org/dataverket/messaging/inbox"
 )
 
-const durable = "plattform__from_maskin"
+const byDurable = "plattform__from_maskin"
 
 // parked is a message of a key, stored at a sequence.
 func parked(key string, sequence uint64) *envelope.Parked {
 	return &envelope.Parked{
-		Source: "maskin", MessageID: uuid.NewString(), Durable: durable, Key: key,
+		Source: "maskin", MessageID: uuid.NewString(), Durable: byDurable, Key: key,
 		Stream: "DV_MASKIN_EVT", StreamCreated: time.Unix(1_800_000_000, 0), Sequence: sequence, StoredAt: time.Unix(1_800_000_100, 0),
 		Subject: provisioned.Subject().String(), Header: envelope.Header{"A": {"1", "\xff"}, "Dv-Type": {"x"}}, Data: []byte("\x00{}"),
 		Attempts: 1, Reason: "broken \x00 \xff",
@@ -31,7 +32,7 @@ func parked(key string, sequence uint64) *envelope.Parked {
 // claim takes everything that is due.
 func (b *bundle) claim(t *testing.T, lease time.Duration, heads bool) []*envelope.Parked {
 	t.Helper()
-	due, err := b.in.ClaimParked(t.Context(), durable, 100, lease, heads)
+	due, err := b.in.ClaimParked(t.Context(), byDurable, 100, lease, heads)
 	require.NoError(t, err)
 	slices.SortFunc(due, func(a, b *envelope.Parked) int { return int(a.Sequence) - int(b.Sequence) })
 	return due
@@ -50,7 +51,7 @@ func TestParkedMessageComesBackAsItWentAndOnlyWhenItIsDue(t *testing.T) {
 	b, p, later := setup(t), parked("srv-1", 7), parked("srv-2", 8)
 	require.NoError(t, b.in.Park(t.Context(), p, 0))
 	require.NoError(t, b.in.Park(t.Context(), later, time.Hour))
-	count, next, err := b.in.SurveyParked(t.Context(), durable, 100, false)
+	count, next, err := b.in.SurveyParked(t.Context(), byDurable, 100, false)
 	require.NoError(t, err)
 	require.Equal(t, 2, count)
 	require.LessOrEqual(t, next, time.Duration(0))
@@ -64,13 +65,36 @@ func TestParkedMessageComesBackAsItWentAndOnlyWhenItIsDue(t *testing.T) {
 	want.Claim, want.StoredAt, want.StreamCreated, want.Reason = got.Claim, got.StoredAt, got.StreamCreated, "broken \uFFFD \uFFFD"
 	require.Equal(t, want, *got)
 	require.Empty(t, b.claim(t, time.Minute, false), "it is claimed")
-	_, next, err = b.in.SurveyParked(t.Context(), durable, 100, false)
+	_, next, err = b.in.SurveyParked(t.Context(), byDurable, 100, false)
 	require.NoError(t, err)
 	require.InDelta(t, time.Minute, next, float64(10*time.Second), "the claim may end")
 
 	due, err = b.in.ClaimParked(t.Context(), "plattform__other", 100, time.Minute, false)
 	require.NoError(t, err)
 	require.Empty(t, due, "another durable")
+}
+
+// requireParkingWorks uses every statement about parked messages.
+func requireParkingWorks(t *testing.T, in *inbox.Inbox) {
+	t.Helper()
+	ctx := t.Context()
+	require.NoError(t, in.Park(ctx, parked("a", 1), 0))
+	_, err := in.ParkBehind(ctx, parked("a", 2))
+	require.NoError(t, err)
+	_, err = in.ParkedKeys(ctx, byDurable)
+	require.NoError(t, err)
+	for _, heads := range []bool{false, true} {
+		_, _, err = in.SurveyParked(ctx, byDurable, 1, heads)
+		require.NoError(t, err)
+		due, err := in.ClaimParked(ctx, byDurable, 1, time.Minute, heads)
+		require.NoError(t, err)
+		require.Len(t, due, 1)
+		require.NoError(t, errors.Join(in.ExtendParked(ctx, due[0], time.Minute), in.ReturnParked(ctx, due[0], 0)))
+	}
+	due, err := in.ClaimParked(ctx, byDurable, 2, time.Minute, false)
+	require.NoError(t, err)
+	require.NoError(t, inbox.On(in, provisioned, failing(nil)).Handle(ctx, taken(due[0])))
+	require.NoError(t, in.Unpark(ctx, due[1]))
 }
 
 func TestParkingTwiceKeepsTheFirst(t *testing.T) {
@@ -80,7 +104,7 @@ func TestParkingTwiceKeepsTheFirst(t *testing.T) {
 	p.Sequence = 9
 	require.NoError(t, b.in.Park(t.Context(), p, 0))
 	require.Empty(t, b.claim(t, time.Minute, false))
-	count, _, err := b.in.SurveyParked(t.Context(), durable, 100, false)
+	count, _, err := b.in.SurveyParked(t.Context(), byDurable, 100, false)
 	require.NoError(t, err)
 	require.Equal(t, 1, count)
 }
@@ -97,7 +121,7 @@ func TestParkedMessageIsClaimedByOne(t *testing.T) {
 	for range 4 {
 		claimers.Go(func() {
 			for {
-				due, err := b.in.ClaimParked(context.Background(), durable, 7, time.Minute, false)
+				due, err := b.in.ClaimParked(context.Background(), byDurable, 7, time.Minute, false)
 				if err != nil || len(due) == 0 {
 					return
 				}
@@ -239,7 +263,7 @@ func TestMessageOfAParkedKeyIsAppendedBehindIt(t *testing.T) {
 	require.True(t, behind("c", 14))
 	require.True(t, behind("c", 13))
 	require.False(t, behind("b", 15))
-	keys, err := b.in.ParkedKeys(t.Context(), durable)
+	keys, err := b.in.ParkedKeys(t.Context(), byDurable)
 	require.NoError(t, err)
 	require.ElementsMatch(t, []string{"a", "c"}, keys)
 
@@ -249,7 +273,7 @@ func TestMessageOfAParkedKeyIsAppendedBehindIt(t *testing.T) {
 		require.Empty(t, b.claim(t, time.Minute, true), "while it is being handled, too")
 		require.NoError(t, b.in.Unpark(t.Context(), due[0]))
 	}
-	count, next, err := b.in.SurveyParked(t.Context(), durable, 100, true)
+	count, next, err := b.in.SurveyParked(t.Context(), byDurable, 100, true)
 	require.NoError(t, err)
 	require.Equal(t, 2, count)
 	require.InDelta(t, time.Hour, next, float64(time.Minute), "12 is not due, it is behind 10")
@@ -265,6 +289,36 @@ func TestParkingBehindTwiceIsOnce(t *testing.T) {
 		require.True(t, is)
 	}
 	require.Equal(t, 2, b.parkedRows(t))
+}
+
+// In a batch, what is parked is left out, and a parked one that is due is handled
+// alone, as it has to be unparked.
+func TestParkedMessageIsNoPartOfABatch(t *testing.T) {
+	t.Parallel()
+	b, p := setup(t), parked("srv-1", 1)
+	require.NoError(t, b.in.Park(t.Context(), p, 0))
+	var mu sync.Mutex
+	var sizes []int
+	route := inbox.OnBatch(b.in, provisioned, inbox.Batch{Size: 3, Wait: time.Second}, func(ctx context.Context, tx pgx.Tx, all []received) error {
+		mu.Lock()
+		sizes = append(sizes, len(all))
+		mu.Unlock()
+		return applyAll(ctx, tx, all)
+	})
+	others := deliveries(2)
+	errs := together(t, route, others[0], taken(p), others[1])
+	require.ErrorIs(t, errs[1], envelope.ErrAlreadyProcessed)
+	require.NoError(t, errs[0])
+	require.NoError(t, errs[2])
+	require.Equal(t, []int{2}, sizes)
+
+	p = b.claim(t, time.Minute, false)[0]
+	others = deliveries(2)
+	d := taken(p)
+	d.Attempt = 1 // its attempts are not known any more
+	require.NoError(t, errors.Join(together(t, route, others[0], d, others[1])...))
+	require.Contains(t, sizes, 1)
+	require.Equal(t, []int{0, 5}, []int{b.parkedRows(t), b.effects(t)})
 }
 
 // A stream that was made anew counts from 1 again.
