@@ -20,7 +20,8 @@
 //
 //	nil, envelope.ErrAlreadyProcessed   done: acknowledged
 //	any error, a panic                  again after a growing, jittered delay
-//	*envelope.RetryAfterError           again after that delay, at most 10 min
+//	*envelope.RetryAfterError           again after that delay: at most 10 min,
+//	                                    with a Store 7 days
 //	envelope.Permanent(err)             a dead letter now, class poison
 //	any error at the last attempt       a dead letter, class exhausted
 //	any error after a shutdown's cancel given back at once, no verdict
@@ -35,6 +36,7 @@
 //	           ▼                                                    │
 //	fetched ─▶ decoded ─▶ handler ─▶ nil ───────────▶ ack           │
 //	               │         ├─▶ error, attempts left ─▶ nak ───────┤
+//	               │         ├─▶ the same, long delay ─▶ parked, ack┤
 //	               │         ├─▶ interrupted by shutdown ─▶ nak ────┘
 //	               ▼         ▼
 //	            letter stored ─▶ marked dead ─▶ term
@@ -80,6 +82,31 @@
 // Without a Store, Config.MaxAttempts is compared with the server's delivery
 // count, an upper bound of handler starts: a delivery that met a dying process or
 // a shutdown counts although no handler finished it.
+//
+// # Long delays
+//
+// A delayed message holds one of the durable's MaxAckPending places, so that a
+// handful of long delays would stop it for everybody. With Config.Store a message
+// that is delayed for longer than Config.ParkAfter is parked: moved to the
+// store's database, and acknowledged when that has committed. When it is due, a
+// replica of this durable handles it like any other: the same worker slots,
+// checks, handlers and verdicts, and attempts that go on counting. With inbox.On
+// the effect, the inbox row and the end of the parking are one transaction;
+// with [On] the message leaves the store after its handler succeeded. A dead
+// letter is stored before the message leaves it.
+//
+// What the stream brings of a parked message, be it a redelivery or a duplicate,
+// is acknowledged without a handler; with [On] that holds for redeliveries only.
+// A replica handles a parked message under a claim, which lasts for AckWait and
+// is extended while the handler runs; when the process dies, another one takes
+// over after that, and an interrupted one is given back at once. What was parked
+// by a replica that died, or made due by an operator, is found within 5 s.
+//
+// Without a Store, and with MaxAckPending 1, where followers wait for a failing
+// message, nothing is parked and delays are cut to 10 min ([MaxRetryAfter]). So
+// they are while Config.MaxParked messages are parked, which Ready tells, or
+// while the database refuses. To tell a stream from one that was made anew under
+// its name, a consumer that parks needs to publish to $JS.API.STREAM.INFO.<stream>.
 //
 // # Mass failure
 //

@@ -141,7 +141,7 @@ func TestProcessKilledInTheHandlerOfAParkedMessageLeavesOneEffect(t *testing.T) 
 	p.empty(t)
 	p.acknowledged(t)
 	require.Equal(t, [2]int{1, 1}, p.effects(t))
-	require.Zero(t, p.rows(t, "inbox_attempts"))
+	require.Eventually(t, func() bool { return p.rows(t, "inbox_attempts") == 0 }, soon, tick)
 }
 
 // One that kills every process is found out also where it was parked.

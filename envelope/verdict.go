@@ -38,7 +38,8 @@ func (e *permanentError) Unwrap() error { return e.err }
 // instead of the consumer's backoff. The attempt counts like any other.
 type RetryAfterError struct {
 	// After is the delay from the end of the attempt. Zero or less means at
-	// once.
+	// once. A consumer cuts it to 10 min, or to 7 days if it can park messages in
+	// a database.
 	After time.Duration
 	// Err is the cause; nil when the handler only waits for something.
 	Err error
