@@ -30,6 +30,7 @@ func groups() []group {
 		{"consume", consumeRows},
 		{"inbox", inboxRows},
 		{"stalled", stalledRows},
+		{"delay", parkedRows},
 		{"decode", decodeRows},
 	}
 }
