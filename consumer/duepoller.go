@@ -124,6 +124,10 @@ func (l *lot) claim(ctx, work context.Context) error {
 	err := l.c.ask(context.WithoutCancel(ctx), func(ctx context.Context) error {
 		rows, err := l.c.cfg.Store.ClaimParked(ctx, l.c.cfg.Consumer.Durable, n, l.c.cfg.Consumer.AckWait, false)
 		for _, row := range rows {
+			if row.ReleasedBy != "" {
+				l.log.Info("consumer: an operator made a parked message due", "id", row.MessageID, "key", row.Key,
+					"by", row.ReleasedBy, "reason", clip(row.ReleaseReason, maxErrorText))
+			}
 			l.hand(work, l.c.newParkedMessage(row))
 		}
 		got = len(rows)

@@ -46,6 +46,9 @@ type Parked struct {
 	Attempts int
 	// Reason is the error of the last attempt, cut to 512 bytes; for operators.
 	Reason string
+	// ReleasedBy and ReleaseReason tell which operator made the message due before
+	// its time, and why; empty if nobody did.
+	ReleasedBy, ReleaseReason string
 	// Claim is set on a message that is due and was handed to a process: what it
 	// does with it has an effect only while the claim is its own.
 	Claim string

@@ -124,7 +124,8 @@ func (in *Inbox) ClaimParked(ctx context.Context, durable string, limit int, lea
 	due, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*envelope.Parked, error) {
 		p, fields, sequence := &envelope.Parked{Claim: claim}, [][]byte(nil), int64(0)
 		err := row.Scan(&p.Source, &p.MessageID, &p.LetterID, &p.Durable, &p.Key, &p.Stream, &p.Subject,
-			&p.StreamCreated, &sequence, &p.StoredAt, &p.Reason, &fields, &p.Data, &p.Attempts)
+			&p.StreamCreated, &sequence, &p.StoredAt, &p.Reason, &fields, &p.Data, &p.Attempts,
+			&p.ReleasedBy, &p.ReleaseReason)
 		p.Sequence, p.Header = uint64(sequence), headerOf(fields)
 		return p, err
 	})

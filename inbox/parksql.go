@@ -44,7 +44,8 @@ update {{schema}}.inbox_parked as p set due_at = clock_timestamp() + $6::bigint 
 
 		giveBack: in(`
 update {{schema}}.inbox_parked
-   set claim = '', due_at = clock_timestamp() + $6::bigint * interval '1 microsecond', attempts = $7, reason = $8
+   set claim = '', due_at = clock_timestamp() + $6::bigint * interval '1 microsecond', attempts = $7, reason = $8,
+       released_by = null, release_reason = null
  where consumer = $1 and source = $2 and message_id = $3 and letter_id = $4 and claim = $5`),
 
 		unpark: in(`
@@ -105,5 +106,6 @@ update {{schema}}.inbox_parked as p
   from due
  where (p.consumer, p.source, p.message_id, p.letter_id) = (due.consumer, due.source, due.message_id, due.letter_id)
 returning p.source, p.message_id::text, p.letter_id, p.durable, p.ordering_key, p.stream, p.subject,
-          p.stream_created, p.sequence, p.stored_at, p.reason, p.headers, p.data, p.attempts`
+          p.stream_created, p.sequence, p.stored_at, p.reason, p.headers, p.data, p.attempts,
+          coalesce(p.released_by, ''), coalesce(p.release_reason, '')`
 }
