@@ -17,7 +17,7 @@ var ErrDeadUnderOtherLetter = errors.New("is dead under another letter")
 // version needs them. It is retried like any other error, so that a service which
 // starts before its migration recovers by itself.
 type MigrationError struct {
-	// Consumer is the inbox that met it; "" is the Janitor of all.
+	// Consumer is the inbox that met it; "" for the Janitor and operators.
 	Consumer string
 	// Err is PostgreSQL's answer.
 	Err error
@@ -25,11 +25,11 @@ type MigrationError struct {
 
 // Error names the remedy.
 func (e *MigrationError) Error() string {
-	who := "consumer " + e.Consumer
-	if e.Consumer == "" {
-		who = "janitor"
+	who := ""
+	if e.Consumer != "" {
+		who = "consumer " + e.Consumer + ": "
 	}
-	return fmt.Sprintf("inbox: %s: the inbox's tables are missing or of another version; run migrate.Up, or dvmsg migrate up: %v", who, e.Err)
+	return fmt.Sprintf("inbox: %sthe inbox's tables are missing or of another version; run migrate.Up, or dvmsg migrate up: %v", who, e.Err)
 }
 
 // Unwrap returns PostgreSQL's answer.
@@ -69,7 +69,8 @@ func (in *Inbox) explain(doing string, err error) error {
 	return fmt.Errorf("inbox: consumer %s: %s: %w", in.consumer, doing, err)
 }
 
-// explain is (*Inbox).explain for the Janitor, which tells itself what it did.
+// explain is (*Inbox).explain for the Janitor and operators, who are told what was
+// done elsewhere.
 func explain(err error) error {
 	if unmigrated(err) {
 		return &MigrationError{Err: err}

@@ -478,7 +478,7 @@ func TestJanitorWithoutItsTablesNamesTheRemedy(t *testing.T) {
 	_, err := b.janitor(t, inbox.JanitorConfig{}).Sweep(t.Context())
 	_, ok := errors.AsType[*inbox.MigrationError](err)
 	require.True(t, ok, "%v", err)
-	require.ErrorContains(t, err, "inbox: janitor: the inbox's tables are missing")
+	require.ErrorContains(t, err, "inbox: the inbox's tables are missing")
 }
 
 func ExampleNewJanitor() {

@@ -89,7 +89,7 @@ select consumer, durable, source, message_id::text, letter_id, ordering_key, str
  where `+matching+`
  order by due_at, consumer, message_id limit $5`, "{{schema}}", quoted), append(args, filter.limit())...)
 	if err != nil {
-		return nil, fmt.Errorf("inbox: %s: %w", act, err)
+		return nil, fmt.Errorf("inbox: %s: %w", act, explain(err))
 	}
 	all, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (p Parked, err error) {
 		var sequence int64
@@ -99,7 +99,7 @@ select consumer, durable, source, message_id::text, letter_id, ordering_key, str
 		return p, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("inbox: %s: %w", act, err)
+		return nil, fmt.Errorf("inbox: %s: %w", act, explain(err))
 	}
 	return all, nil
 }
@@ -122,7 +122,7 @@ select headers, data from {{schema}}.inbox_parked
 		err = ErrNotParked
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("inbox: %s %s: %w", act, p.ID, err)
+		return nil, nil, fmt.Errorf("inbox: %s %s: %w", act, p.ID, explain(err))
 	}
 	for i := 0; i+1 < len(fields); i += 2 {
 		headers = append(headers, string(fields[i])+": "+string(fields[i+1]))
@@ -138,6 +138,23 @@ select headers, data from {{schema}}.inbox_parked
 // logs them. Errors: ErrNotParked where nothing matches, ErrNothingToRelease
 // where nothing of it waits.
 func ReleaseParked(ctx context.Context, pool *pgxpool.Pool, schema string, filter ParkedFilter, by, reason string) (int64, error) {
+	return releaseParked(ctx, pool, schema, filter, by, reason, `
+  update {{schema}}.inbox_parked set due_at = statement_timestamp(), released_by = $5, release_reason = $6
+   where `+releasable+`
+  returning 1`)
+}
+
+// PlanRelease makes every check of ReleaseParked and returns how many messages it
+// would release, without doing it.
+func PlanRelease(ctx context.Context, pool *pgxpool.Pool, schema string, filter ParkedFilter, by, reason string) (int64, error) {
+	return releaseParked(ctx, pool, schema, filter, by, reason, `
+  select $5::text, $6::text from {{schema}}.inbox_parked where `+releasable)
+}
+
+// releasable is what an operator can make due.
+const releasable = matching + ` and claim = '' and due_at > statement_timestamp()`
+
+func releaseParked(ctx context.Context, pool *pgxpool.Pool, schema string, filter ParkedFilter, by, reason, sql string) (int64, error) {
 	const act = "release parked messages"
 	quoted, args, err := filter.args(act, schema)
 	if strings.TrimSpace(by) == "" {
@@ -151,10 +168,7 @@ func ReleaseParked(ctx context.Context, pool *pgxpool.Pool, schema string, filte
 	}
 	var found, released int64
 	err = pool.QueryRow(ctx, strings.ReplaceAll(`
-with released as (
-  update {{schema}}.inbox_parked set due_at = statement_timestamp(), released_by = $5, release_reason = $6
-   where `+matching+` and claim = '' and due_at > statement_timestamp()
-  returning 1
+with released as (`+sql+`
 )
 select (select count(*) from {{schema}}.inbox_parked where `+matching+`), (select count(*) from released)`, "{{schema}}", quoted),
 		append(args, by, reason)...).Scan(&found, &released)
@@ -165,7 +179,7 @@ select (select count(*) from {{schema}}.inbox_parked where `+matching+`), (selec
 		err = ErrNothingToRelease
 	}
 	if err != nil {
-		return 0, fmt.Errorf("inbox: %s: %w", act, err)
+		return 0, fmt.Errorf("inbox: %s: %w", act, explain(err))
 	}
 	return released, nil
 }

@@ -47,7 +47,7 @@ type table []command
 // commands returns the table.
 func commands() table {
 	return slices.Concat(migrateCommands(), topologyCommands(),
-		outboxCommands(), outboxParkedCommands(), outboxRewindCommands(), dlqCommands(),
+		outboxCommands(), outboxParkedCommands(), outboxRewindCommands(), inboxParkedCommands(), dlqCommands(),
 		historyCommands(), durableCommands())
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 const overview = `dvmsg looks after the messaging of a Dataverket platform: tables, streams,
-outbox, dead letters and what streams hold.
+outbox, inbox, dead letters and what streams hold.
 
 Usage:
   dvmsg COMMAND [ARGUMENTS] [FLAGS]     flags may stand before or after arguments
