@@ -34,6 +34,7 @@ type lot struct {
 	count    int       // parked, as far as is known
 	due      time.Time // when the next is, zero for none
 	surveyed time.Time
+	counted  time.Time
 	failures int
 	trouble  error // why nothing can be read, nil if it can
 	crowded  bool  // as many are parked as may be
@@ -84,32 +85,41 @@ func (l *lot) wait(ctx context.Context, pause time.Duration) {
 	}
 }
 
-// survey learns how many messages are parked and when the next is due.
+// survey learns when the next message is due, and at intervals how many are
+// parked, which takes longer the more there are.
 func (l *lot) survey(ctx context.Context) error {
 	begun := time.Now()
-	l.look()
+	limit := l.look()
 	return l.c.ask(ctx, func(ctx context.Context) error {
-		count, next, err := l.c.cfg.Store.SurveyParked(ctx, l.c.cfg.Consumer.Durable, l.c.cfg.MaxParked, false)
+		count, next, err := l.c.cfg.Store.SurveyParked(ctx, l.c.cfg.Consumer.Durable, limit, false)
 		if err != nil {
 			return err
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.count, l.surveyed = count, begun
+		l.surveyed = begun
 		if due := begun.Add(next); count > 0 && (l.due.IsZero() || due.Before(l.due)) {
 			l.due = due
 		}
-		l.setCrowded(count >= l.c.cfg.MaxParked)
+		if limit == l.c.cfg.MaxParked {
+			l.count, l.counted = count, begun
+			l.setCrowded(count >= limit)
+		}
 		return nil
 	})
 }
 
 // look forgets when the next message is due, before the store is asked: what is
-// parked while it answers is told by expect.
-func (l *lot) look() {
+// parked while it answers is told by expect. It returns how many are to be
+// counted.
+func (l *lot) look() (limit int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.due = time.Time{}
+	if time.Since(l.counted) < l.every {
+		return 1
+	}
+	return l.c.cfg.MaxParked
 }
 
 // claim hands out what is due, as far as workers are free.
