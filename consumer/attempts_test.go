@@ -14,7 +14,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
@@ -161,23 +160,7 @@ const (
 // crashingChild consumes until it meets the message that kills it.
 func crashingChild() error {
 	ctx := context.Background()
-	nc, err := nats.Connect(os.Getenv("CONSUMER_TEST_NATS"))
-	if err != nil {
-		return err
-	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return err
-	}
-	pool, err := pgxpool.New(ctx, os.Getenv("CONSUMER_TEST_POSTGRES"))
-	if err != nil {
-		return err
-	}
-	in, err := inbox.New(pool, "plattform__servers", inbox.Config{})
-	if err != nil {
-		return err
-	}
-	queue, err := dlq.Open(ctx, js, subject.Plattform, dlq.Config{})
+	p, err := openChild(ctx)
 	if err != nil {
 		return err
 	}
@@ -196,11 +179,11 @@ func crashingChild() error {
 		}
 		return nil
 	}
-	route := inbox.On(in, provisioned, func(ctx context.Context, tx pgx.Tx, m received) error { return handler(ctx, tx, []received{m}) })
+	route := inbox.On(p.in, provisioned, func(ctx context.Context, tx pgx.Tx, m received) error { return handler(ctx, tx, []received{m}) })
 	if os.Getenv(crashEnv) == crashBatch {
-		route = inbox.OnBatch(in, provisioned, inbox.Batch{}, handler)
+		route = inbox.OnBatch(p.in, provisioned, inbox.Batch{}, handler)
 	}
-	c, err := consumer.New(js, queue, consumer.Config{Consumer: crashDurable(), Store: in}, route)
+	c, err := consumer.New(p.js, p.queue, consumer.Config{Consumer: crashDurable(), Store: p.in}, route)
 	return errors.Join(err, c.Run(ctx))
 }
 
@@ -236,7 +219,7 @@ func testMessageThatKillsItsProcess(t *testing.T, how string) {
 	for ; ; deaths++ {
 		require.LessOrEqual(t, deaths, 6, "the message kills on and on")
 		child := exec.Command(os.Args[0], "-test.run=^$")
-		child.Env = append(os.Environ(), crashEnv+"="+how, "CONSUMER_TEST_NATS="+server.URL(), "CONSUMER_TEST_POSTGRES="+connString(pool))
+		child.Env = append(os.Environ(), crashEnv+"="+how, natsEnv+"="+server.URL(), postgresEnv+"="+connString(pool))
 		child.Stdout, child.Stderr = t.Output(), t.Output()
 		require.NoError(t, child.Start())
 		if b.outlives(t, child) {

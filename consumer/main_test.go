@@ -8,7 +8,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// The test binary is also the process that a message kills.
+// The test binary is also the processes that a message or a test kills.
 func TestMain(m *testing.M) {
 	switch role := os.Getenv(crashEnv); role {
 	case "":
@@ -18,6 +18,13 @@ func TestMain(m *testing.M) {
 	default:
 		fmt.Fprintln(os.Stderr, crashingChild())
 		os.Exit(1)
+	}
+	if os.Getenv(replicaEnv) != "" {
+		if err := replicaChild(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgxpool.(*Pool).backgroundHealthCheck"))

@@ -1,0 +1,80 @@
+package consumer_test
+
+import (
+	"math/rand/v2"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"codeberg.org/dataverket/messaging/envelope"
+)
+
+// Two replicas share 1,000 messages, and one of them is killed again and again,
+// each time with messages in its hands: some before their commit, some after it
+// and not acknowledged. Every effect is there once, and no message is taken for
+// the cause but one that was in flight in three deaths or more.
+func TestKilledProcessesLoseAndDoubleNoEffect(t *testing.T) {
+	t.Parallel()
+	const kills, load = 10, 70
+	f := setupReplicas(t, time.Second)
+	names, rnd := numbered(1000), rand.New(rand.NewPCG(7, 8))
+	left := names
+	two := []*replica{f.start(t), f.start(t)}
+	died := map[string]int{} // by message: deaths of processes that had it in flight
+	hit, committed := 0, 0
+	for hit < kills {
+		for _, p := range two {
+			p.awaitReady(t)
+		}
+		require.GreaterOrEqual(t, len(left), load, "the processes are too rarely killed with messages in flight")
+		f.publish(t, left[:load]...)
+		left = left[load:]
+		victim := rnd.IntN(2)
+		p := two[victim]
+		goal := p.count(lineStart) + rnd.IntN(15)
+		require.Eventually(t, func() bool { return p.count(lineStart) >= goal || f.drained() }, soon, time.Millisecond)
+		p.signal(t, syscall.SIGKILL)
+		require.ErrorContains(t, p.wait(t), "killed")
+		two[victim] = f.start(t)
+		lost := p.inFlight()
+		if len(lost) > 0 {
+			hit++
+		}
+		for _, name := range lost {
+			died[name]++
+			committed += f.hosts(t, name)
+		}
+	}
+	f.publish(t, left...)
+	f.settled(t)
+
+	most := 0
+	for _, n := range died {
+		most = max(most, n)
+	}
+	t.Logf("%d messages were in flight in %d deaths, one of them in %d; %d were committed and not acknowledged", len(died), hit, most, committed)
+	require.NotZero(t, committed, "no process was killed between commit and ack: the test proves half of it")
+	alive := slices.Clone(names)
+	for name, class := range f.letters(t) {
+		require.Equal(t, envelope.ClassCrash, class)
+		require.GreaterOrEqual(t, died[name], 3, "message %s is blamed", name)
+		alive = slices.DeleteFunc(alive, func(s string) bool { return s == name })
+	}
+	requireOnce(t, f.pool, alive)
+}
+
+// drained tells that nothing waits for a replica.
+func (r *replicas) drained() bool {
+	info, err := r.info()
+	return err == nil && info.NumPending == 0 && info.NumAckPending == 0
+}
+
+// hosts counts the effects of a message.
+func (r *replicas) hosts(t *testing.T, name string) (n int) {
+	t.Helper()
+	require.NoError(t, r.pool.QueryRow(t.Context(), `select count(*) from node where host = $1`, name).Scan(&n))
+	return n
+}
