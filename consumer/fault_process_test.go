@@ -78,3 +78,54 @@ func (r *replicas) hosts(t *testing.T, name string) (n int) {
 	require.NoError(t, r.pool.QueryRow(t.Context(), `select count(*) from node where host = $1`, name).Scan(&n))
 	return n
 }
+
+// Replicas are replaced one after the other with SIGTERM while messages come:
+// each has messages in its hands, finishes them, acknowledges them and exits
+// with 0. No handler is started twice, and nothing waits for AckWait, which is
+// an hour here.
+func TestRollingRestartOfProcessesStartsNoHandlerTwice(t *testing.T) {
+	t.Parallel()
+	const restarts, load = 8, 60
+	f := setupReplicas(t, time.Hour)
+	names, rnd := numbered((restarts+1)*load), rand.New(rand.NewPCG(3, 4))
+	left := names
+	two := []*replica{f.start(t), f.start(t)}
+	all, busy := slices.Clone(two), 0
+	for i := range restarts {
+		for _, p := range two {
+			p.awaitReady(t)
+		}
+		f.publish(t, left[:load]...)
+		left = left[load:]
+		p := two[i%2]
+		two[i%2] = f.start(t)
+		all = append(all, two[i%2])
+		goal := p.count(lineStart) + rnd.IntN(15)
+		require.Eventually(t, func() bool { return p.count(lineStart) >= goal || f.drained() }, soon, time.Millisecond)
+		if len(p.inFlight()) > 0 {
+			busy++
+		}
+		p.signal(t, syscall.SIGTERM)
+		require.NoError(t, p.wait(t), "the exit code is not 0")
+		require.Empty(t, p.inFlight(), "it ended before its handlers")
+	}
+	f.publish(t, left...)
+	f.settled(t)
+	for _, p := range two {
+		p.signal(t, syscall.SIGTERM)
+		require.NoError(t, p.wait(t))
+	}
+	require.GreaterOrEqual(t, busy, restarts/2, "the processes had nothing to finish: the test proves nothing")
+	starts := map[string]int{}
+	for _, p := range all {
+		for name, n := range p.starts {
+			starts[name] += n
+		}
+	}
+	for _, name := range names {
+		require.Equal(t, 1, starts[name], "handler starts of %s", name)
+	}
+	require.Len(t, starts, len(names))
+	requireOnce(t, f.pool, names)
+	require.Empty(t, f.letters(t))
+}
