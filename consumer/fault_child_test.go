@@ -194,7 +194,8 @@ func (r *replicas) start(t *testing.T) *replica {
 	p := &replica{read: make(chan struct{}), counts: map[string]int{}, starts: map[string]int{}, open: map[string]bool{}}
 	p.cmd = exec.Command(os.Args[0], "-test.run=^$")
 	p.cmd.Env = append(os.Environ(), replicaEnv+"="+r.declared.AckWait.String(),
-		natsEnv+"="+r.server.URL(), postgresEnv+"="+connString(r.pool)+" pool_max_conns=8")
+		natsEnv+"="+r.server.URL(), postgresEnv+"="+connString(r.pool)+" pool_max_conns=8",
+		"GORACE=atexit_sleep_ms=0") // else the race detector waits 1 s at the exit
 	p.cmd.Stderr = t.Output()
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(t, err)
