@@ -13,7 +13,8 @@ import (
 // satisfies it; its methods are safe for concurrent use. See Config.Store.
 type Store interface {
 	Parking
-	// Open tells how many of the starts of d in a row never ended.
+	// Open tells how many of the starts of d in a row never ended. It fails
+	// while a copy of d is being handled, which is no crash.
 	Open(ctx context.Context, d *envelope.Delivery) (int, error)
 	// Begin commits that a handler is about to start d, and returns what is
 	// known of its starts.

@@ -2,6 +2,9 @@ package inbox
 
 import (
 	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
 
 	"codeberg.org/dataverket/messaging/envelope"
 )
@@ -9,13 +12,40 @@ import (
 // The methods of this file make an Inbox a consumer.Store: the memory of how
 // often a handler was started. A consumer calls them; a service does not.
 
-// Open tells how many of the starts of d in a row never ended.
+// Open tells how many of the starts of d in a row never ended. If there are any
+// and a copy of d is being handled at this moment, that is an error: the copy is
+// slow, or cut off from the broker, and no start is known to have crashed.
 func (in *Inbox) Open(ctx context.Context, d *envelope.Delivery) (open int, err error) {
-	m := messageOf(d)
-	if err := in.pool.QueryRow(ctx, in.attempts.open, in.consumer, m.Source, m.ID).Scan(&open); err != nil {
-		return 0, in.explain("look for the starts of message "+m.ID, err)
+	k, err := in.key(messageOf(d))
+	if err != nil {
+		return 0, err
 	}
-	return open, nil
+	if err := in.pool.QueryRow(ctx, in.attempts.open, in.consumer, k.Source, k.ID).Scan(&open); err != nil {
+		return 0, in.explain("look for the starts of message "+k.ID, err)
+	}
+	if open > 0 {
+		err = in.claimable(ctx, k)
+	}
+	return open, err
+}
+
+// claimable fails if the claim of k would have to wait for a copy that is being
+// handled. It claims and takes that back.
+func (in *Inbox) claimable(ctx context.Context, k key) error {
+	var batch pgx.Batch
+	batch.BeginTx(pgx.TxOptions{})
+	batch.Queue(hurriedText)
+	batch.Queue(k.sql.claim, in.consumer, k.Source, k.id, optional(k.LetterID))
+	results := in.pool.SendBatch(ctx, &batch)
+	tx, err := results.Tx(), results.Close()
+	in.rollback(ctx, tx)
+	switch {
+	case err == nil:
+		return nil
+	case code(err) == lockNotAvailable:
+		return fmt.Errorf("inbox: consumer %s: message %s of %s is being handled at this moment: %w", in.consumer, k.ID, k.Source, err)
+	}
+	return in.explain("look for a copy of message "+k.ID, err)
 }
 
 // Begin commits that a handler is about to start d, which came before, and

@@ -86,6 +86,7 @@ returning m.source, m.message_id,
 // trip.
 const (
 	impatientText = `select set_config('dvmsg.lock_timeout', current_setting('lock_timeout'), true), set_config('lock_timeout', '1s', true)`
+	hurriedText   = `set local lock_timeout = '10ms'` // to see whether there is anything to wait for
 	patientText   = `select set_config('lock_timeout', current_setting('dvmsg.lock_timeout'), true)`
 )
 
