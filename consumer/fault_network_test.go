@@ -1,0 +1,151 @@
+package consumer_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"codeberg.org/dataverket/messaging/dvtest"
+	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/inbox"
+)
+
+// link is the network between one client and its broker, which a test disturbs.
+// It is the client's dialer.
+type link struct {
+	mu    sync.Mutex
+	down  bool
+	mute  bool // no heartbeat of a message gets through
+	conns []net.Conn
+}
+
+// connect connects over the link.
+func (l *link) connect(t *testing.T, server *dvtest.NATSServer) jetstream.JetStream {
+	t.Helper()
+	nc, err := nats.Connect(server.URL(), nats.SetCustomDialer(l), nats.MaxReconnects(-1),
+		nats.ReconnectWait(10*time.Millisecond), nats.ReconnectJitter(0, 0))
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	return js
+}
+
+// Dial implements nats.CustomDialer.
+func (l *link) Dial(network, address string) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.down {
+		return nil, errors.New("the link is down")
+	}
+	conn, err := net.Dial(network, address)
+	if err != nil {
+		return nil, err
+	}
+	l.conns = append(l.conns, conn)
+	return &linked{Conn: conn, link: l}, nil
+}
+
+// cut ends all connections and lets no other come up until mend.
+func (l *link) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = true
+	for _, conn := range l.conns {
+		_ = conn.Close()
+	}
+	l.conns = nil
+}
+
+func (l *link) mend() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = false
+}
+
+type linked struct {
+	net.Conn
+	link *link
+}
+
+// Write makes a heartbeat a word that the server does not know, and ignores.
+func (c *linked) Write(p []byte) (int, error) {
+	c.link.mu.Lock()
+	mute := c.link.mute
+	c.link.mu.Unlock()
+	if mute {
+		p = bytes.ReplaceAll(p, []byte("+WPI"), []byte("?WPI"))
+	}
+	return c.Conn.Write(p)
+}
+
+// ownPool is a pool of n connections to the test's database.
+func ownPool(t *testing.T, pool *pgxpool.Pool, n int32) *pgxpool.Pool {
+	t.Helper()
+	cfg, err := pgxpool.ParseConfig(connString(pool))
+	require.NoError(t, err)
+	cfg.MaxConns = n
+	own, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(own.Close)
+	return own
+}
+
+// counting counts the calls of a route.
+func counting(calls *tally, r envelope.Route) envelope.Route {
+	handle := r.Handle
+	r.Handle = func(ctx context.Context, d *envelope.Delivery) error {
+		calls.add(d.Envelope.Subject)
+		return handle(ctx, d)
+	}
+	return r
+}
+
+// A message is handled for many times AckWait, and no heartbeat gets through: the
+// server delivers it again and again, to six instances in turn. It has its effect
+// once, and although starts of its handler do not end, it is not taken for one
+// that kills: it was, and became a dead letter while its handler worked.
+func TestRedeliveryStormHasItsEffectOnce(t *testing.T) {
+	t.Parallel()
+	const ackWait = 250 * time.Millisecond
+	f := setupReplicas(t, ackWait)
+	var calls tally
+	var instances []*running
+	for range 6 {
+		far := *f.bundle
+		far.js = (&link{mute: true}).connect(t, f.server)
+		in := newInbox(t, ownPool(t, f.pool, 10))
+		route := inbox.On(in, provisioned, func(ctx context.Context, tx pgx.Tx, m received) error {
+			_, err := tx.Exec(ctx, `insert into node select $1 from pg_sleep($2)`, m.Data.Hostname, (8 * ackWait).Seconds())
+			return err
+		})
+		instances = append(instances, far.run(t, far.config(withStore(in)), counting(&calls, route)))
+	}
+	f.publish(t, "slow")
+	f.settled(t)
+	for _, r := range instances {
+		require.NoError(t, r.stop())
+	}
+	requireOnce(t, f.pool, []string{"slow"})
+	require.Empty(t, f.graves.all(), "a message that is handled is taken for dead")
+	var duplicates uint64
+	for _, r := range instances {
+		duplicates += r.Stats().Duplicates
+	}
+	info, err := f.info()
+	require.NoError(t, err)
+	require.Greater(t, info.Delivered.Consumer, uint64(6), "no storm: the test proves nothing")
+	require.Greater(t, len(calls.names()), 1, "the message was never with two instances at once")
+	require.NotZero(t, duplicates)
+	t.Logf("%d deliveries, %d calls, %d duplicates", info.Delivered.Consumer, len(calls.names()), duplicates)
+}
