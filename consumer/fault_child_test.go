@@ -99,7 +99,7 @@ func replicaChild() error {
 	}
 	c, err := consumer.New(p.js, p.queue, consumer.Config{
 		Consumer: replicaDurable(ackWait), Store: p.in, Concurrency: 8, Logger: slog.New(slog.DiscardHandler),
-	}, told(applying(p.in)))
+	}, told(applying(p.in, func(line string) { fmt.Println(line) })))
 	if err != nil {
 		return err
 	}
@@ -112,16 +112,29 @@ func replicaChild() error {
 	return c.Run(ctx)
 }
 
-// applying is a route that writes an effect down and takes its time.
-func applying(in *inbox.Inbox) envelope.Route {
+// applying is a route that writes an effect down, says so, and takes its time: it
+// waits for whoever holds the handlers.
+func applying(in *inbox.Inbox, say func(line string)) envelope.Route {
 	return inbox.On(in, provisioned, func(ctx context.Context, tx pgx.Tx, m received) error {
 		if _, err := tx.Exec(ctx, `insert into node values ($1)`, m.Data.Hostname); err != nil {
 			return err
 		}
-		fmt.Println(lineApplied + m.Envelope.Subject)
-		_, err := tx.Exec(ctx, `select pg_sleep($1)`, replicaPace.Seconds())
+		say(lineApplied + m.Envelope.Subject)
+		_, err := tx.Exec(ctx, `select pg_sleep($1), pg_advisory_xact_lock_shared(1)`, replicaPace.Seconds())
 		return err
 	})
+}
+
+// holdHandlers keeps the handlers of all processes from returning until the
+// function that it returns is called.
+func holdHandlers(t *testing.T, pool *pgxpool.Pool) (release func()) {
+	t.Helper()
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = tx.Rollback(context.Background()) }) // released already, or failed before
+	_, err = tx.Exec(t.Context(), `select pg_advisory_xact_lock(1)`)
+	require.NoError(t, err)
+	return func() { require.NoError(t, tx.Rollback(t.Context())) }
 }
 
 // told prints when a route is called and when it has returned, which it delays.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"codeberg.org/dataverket/messaging/envelope"
@@ -128,4 +129,54 @@ func TestRollingRestartOfProcessesStartsNoHandlerTwice(t *testing.T) {
 	require.Len(t, starts, len(names))
 	requireOnce(t, f.pool, names)
 	require.Empty(t, f.letters(t))
+}
+
+// A process is stopped (SIGSTOP) with its effects in open transactions, for
+// longer than AckWait. Another is given its messages, and waits with each until
+// it is known what becomes of the first one: the stopped process wakes up and
+// commits, or it is killed.
+func TestProcessStoppedPastAckWaitDoublesNoEffect(t *testing.T) {
+	t.Parallel()
+	for name, wakesUp := range map[string]bool{"wakes up": true, "is killed": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setupReplicas(t, 500*time.Millisecond)
+			p := f.start(t)
+			p.awaitReady(t)
+			names := numbered(3)
+			release := holdHandlers(t, f.pool)
+			f.publish(t, names...)
+			require.Eventually(t, func() bool { return p.count(lineApplied) == len(names) }, soon, tick)
+			p.signal(t, syscall.SIGSTOP)
+			release()
+			var calls tally
+			in := newInbox(t, ownPool(t, f.pool, 8))
+			other := f.run(t, f.config(withStore(in)), counting(&calls, applying(in, func(string) {})))
+			require.Eventually(t, func() bool { return waitingFor(t, f.pool, "transactionid") == len(names) }, soon, tick, "nobody waits for a claim")
+			require.Zero(t, rowsOf(t, f.pool, "inbox_messages"))
+			if wakesUp {
+				p.signal(t, syscall.SIGCONT)
+			} else {
+				p.signal(t, syscall.SIGKILL)
+			}
+			f.settled(t)
+			require.NoError(t, other.stop())
+			requireOnce(t, f.pool, names)
+			require.Empty(t, f.graves.all())
+			require.ElementsMatch(t, []string{"srv-m000", "srv-m001", "srv-m002"}, calls.names())
+			if stats := other.Stats(); wakesUp {
+				require.EqualValues(t, len(names), stats.Duplicates)
+			} else {
+				require.EqualValues(t, len(names), stats.Handled)
+			}
+		})
+	}
+}
+
+// waitingFor counts the statements that wait for a lock of a kind.
+func waitingFor(t *testing.T, pool *pgxpool.Pool, kind string) (n int) {
+	t.Helper()
+	require.NoError(t, pool.QueryRow(t.Context(), `
+select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and wait_event = $1`, kind).Scan(&n))
+	return n
 }
