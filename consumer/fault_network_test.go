@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"codeberg.org/dataverket/messaging/consumer"
 	"codeberg.org/dataverket/messaging/dvtest"
 	"codeberg.org/dataverket/messaging/envelope"
 	"codeberg.org/dataverket/messaging/inbox"
@@ -148,4 +149,68 @@ func TestRedeliveryStormHasItsEffectOnce(t *testing.T) {
 	require.Greater(t, len(calls.names()), 1, "the message was never with two instances at once")
 	require.NotZero(t, duplicates)
 	t.Logf("%d deliveries, %d calls, %d duplicates", info.Delivered.Consumer, len(calls.names()), duplicates)
+}
+
+// The durable is deleted while the consumer is disconnected, with a message in a
+// handler whose ack goes nowhere, and created anew before or after it is back. What
+// the stream holds is delivered from the start: nothing is lost, what was done is
+// not done again, and a durable that is not there is reported and asked for with
+// backoff.
+func TestDurableDeletedWhileDisconnectedIsTakenUpAgain(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]bool{"created before the reconnect": true, "created after it": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setupReplicas(t, time.Hour)
+			wire := &link{}
+			far := *f.bundle
+			far.js = wire.connect(t, f.server)
+			in := newInbox(t, ownPool(t, f.pool, 8))
+			r := far.run(t, far.config(withStore(in)), applying(in, func(string) {}))
+			names := numbered(60)
+			f.publish(t, names[:20]...)
+			f.settled(t)
+			release := holdHandlers(t, f.pool)
+			f.publish(t, names[20:23]...)
+			require.Eventually(t, func() bool { return waitingFor(t, f.pool, "advisory") == 3 }, soon, tick)
+
+			wire.cut()
+			require.Eventually(t, func() bool { return r.Ready() != nil }, soon, tick)
+			require.ErrorContains(t, r.Ready(), "not connected")
+			require.NoError(t, f.js.DeleteConsumer(t.Context(), f.declared.Stream.Name, f.declared.Durable))
+			f.publish(t, names[23:40]...)
+			if before {
+				f.createDurable(t)
+			}
+			release()
+			require.Eventually(t, func() bool { return r.Stats().Handled == 23 }, soon, tick)
+			wire.mend()
+			if !before {
+				f.requireMissing(t, r)
+				f.createDurable(t)
+			}
+			f.publish(t, names[40:]...)
+			f.settled(t)
+			require.Eventually(t, func() bool { return r.Ready() == nil }, soon, tick)
+			requireOnce(t, f.pool, names)
+			require.Empty(t, f.graves.all())
+			require.EqualValues(t, 23, r.Stats().Duplicates)
+			require.EqualValues(t, 60, r.Stats().Handled)
+		})
+	}
+}
+
+// requireMissing waits until the consumer says that its durable is missing, and
+// watches how often it asks then.
+func (b *bundle) requireMissing(t *testing.T, r *running) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		missing, ok := errors.AsType[*consumer.DurableMissingError](r.Ready())
+		return ok && missing.Durable == b.declared.Durable
+	}, soon, tick)
+	before := r.Stats().Requests
+	<-time.After(time.Second)
+	require.LessOrEqual(t, r.Stats().Requests-before, uint64(6)) // after 100, 200, 400, 800 ms
+	_, err := b.info()
+	require.ErrorIs(t, err, jetstream.ErrConsumerNotFound, "nobody creates it but topology")
 }
