@@ -35,7 +35,7 @@ func (in *Inbox) claimable(ctx context.Context, k key) error {
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
 	batch.Queue(hurriedText)
-	batch.Queue(k.sql.claim, in.consumer, k.Source, k.id, optional(k.LetterID))
+	batch.Queue(k.sql.claim, in.consumer, k.Source, k.id, optional(k.LetterID), optional(k.claim))
 	results := in.pool.SendBatch(ctx, &batch)
 	tx, err := results.Tx(), results.Close()
 	in.rollback(ctx, tx)
