@@ -35,7 +35,8 @@ func (in *Inbox) claimable(ctx context.Context, k key) error {
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
 	batch.Queue(hurriedText)
-	batch.Queue(k.sql.claim, in.consumer, k.Source, k.id, optional(k.LetterID), optional(k.claim))
+	claim, args := in.claim(k)
+	batch.Queue(claim, args...)
 	results := in.pool.SendBatch(ctx, &batch)
 	tx, err := results.Tx(), results.Close()
 	in.rollback(ctx, tx)

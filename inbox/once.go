@@ -122,7 +122,8 @@ func (in *Inbox) begin(ctx context.Context, k key) (pgx.Tx, error) {
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
 	claimed, lost := false, in.queueUnparking(&batch, k)
-	batch.Queue(k.sql.claim, in.consumer, k.Source, k.id, optional(k.LetterID), optional(k.claim)).Exec(func(tag pgconn.CommandTag) error {
+	claim, args := in.claim(k)
+	batch.Queue(claim, args...).Exec(func(tag pgconn.CommandTag) error {
 		claimed = tag.RowsAffected() > 0
 		return nil
 	})
@@ -166,6 +167,15 @@ func (in *Inbox) taken(ctx context.Context, tx pgx.Tx, k key) error {
 // processed says that the effect of k is there, or that it is dead.
 func (in *Inbox) processed(k key) error {
 	return fmt.Errorf("inbox: consumer %s: message %s of %s: %w", in.consumer, k.ID, k.Source, envelope.ErrAlreadyProcessed)
+}
+
+// claim is the statement that inserts the row of k, and its arguments.
+func (in *Inbox) claim(k key) (sql string, args []any) {
+	args = []any{in.consumer, k.Source, k.id, optional(k.claim)}
+	if k.LetterID != "" {
+		return k.sql.replay, append(args, k.LetterID)
+	}
+	return k.sql.claim, args
 }
 
 // optional is null for "".

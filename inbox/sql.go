@@ -10,6 +10,7 @@ import (
 // but the partition (see decision 0013).
 type statements struct {
 	claim     string
+	replay    string // a claim for an operator
 	deadUnder string
 	markDead  string
 	begin     string // an attempt
@@ -19,29 +20,41 @@ func newStatements(schema string) (all [allBuckets]statements) {
 	for bucket := range all {
 		fill := strings.NewReplacer("{{schema}}", schema, "{{partition}}", partition(schema, bucket), "{{bucket}}", strconv.Itoa(bucket)).Replace
 		all[bucket] = statements{
-			claim: fill(claimText), deadUnder: fill(deadUnderText), markDead: fill(markDeadText), begin: fill(beginText),
+			claim: fill(claimText), replay: fill(replayText), deadUnder: fill(deadUnderText),
+			markDead: fill(markDeadText), begin: fill(beginText),
 		}
 	}
 	return all
 }
 
-// claimText inserts the row that stands for the effect. It returns no row when
-// the message was handled, or is dead and $4 does not name its letter, or is
-// parked and $5 does not name the claim on it.
+// claimText inserts the row that stands for the effect. It affects no row when the
+// message was handled, or is dead, or is parked and $4 does not name the claim on
+// it. It waits for a copy that is being handled at this moment.
 //
-// "do update … where" and not "do nothing": only the former can revive a dead
-// row, and both wait for a copy that is being handled at this moment. With $4
-// null the comparison is null, so an ordinary delivery revives nothing.
-//
-// The commit is made synchronous in the same round trip.
+// The commit is made synchronous in the same statement: CASE decides what is run,
+// and set_config never returns null. RETURNING would have the server send a row,
+// and "do update" prepare one, for each message: a tenth of its time for a handler.
 const claimText = `
+insert into {{partition}} (consumer, source, message_id, bucket)
+select $1, $2, $3, case
+  when case when current_setting('synchronous_commit') = 'off'
+            then set_config('synchronous_commit', 'on', true) is null end then null
+  else {{bucket}} end
+ where not exists (
+  select from {{schema}}.inbox_parked
+   where consumer = $1 and source = $2 and message_id = $3 and letter_id = '' and claim is distinct from $4)
+on conflict do nothing`
+
+// replayText is the same for the replay of the letter $5. It also revives a row that
+// is dead under that letter.
+const replayText = `
 insert into {{partition}} as m (consumer, source, message_id, bucket)
 select $1, $2, $3, {{bucket}} where not exists (
   select from {{schema}}.inbox_parked
-   where consumer = $1 and source = $2 and message_id = $3 and letter_id = coalesce($4, '') and claim is distinct from $5)
+   where consumer = $1 and source = $2 and message_id = $3 and letter_id = $5 and claim is distinct from $4)
 on conflict (consumer, source, message_id, bucket) do update
    set letter_id = null, handled_at = clock_timestamp()
- where m.letter_id = $4` + raiseCommit
+ where m.letter_id = $5` + raiseCommit
 
 // deadUnderText asks what stood in the way of a claim: null for the effect, or the
 // letter that the message is dead under. The claim has locked the row, so that
