@@ -12,7 +12,7 @@ import (
 func TestMain(m *testing.M) {
 	switch role := os.Getenv(crashEnv); role {
 	case "":
-	case killAfterPark, killInHandler:
+	case killAfterPark, killInHandler, killAnywhere:
 		fmt.Fprintln(os.Stderr, parkingChild(role))
 		os.Exit(1)
 	default:

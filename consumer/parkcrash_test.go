@@ -26,6 +26,7 @@ import (
 const (
 	killAfterPark = "after park" // committed, not acknowledged
 	killInHandler = "in handler" // of a parked message, after its effect
+	killAnywhere  = "anywhere"   // by somebody else
 )
 
 // mortalStore dies when it has parked a message.
@@ -56,7 +57,7 @@ func parkingChild(kill string) error {
 	if err != nil {
 		return err
 	}
-	cfg := consumer.Config{Consumer: crashDurable(), Store: in, ParkAfter: time.Millisecond}
+	cfg := consumer.Config{Consumer: crashDurable(), Store: in, ParkAfter: time.Millisecond, MassFailure: -1}
 	if kill == killAfterPark {
 		cfg.Store = mortalStore{in}
 	}
@@ -64,21 +65,33 @@ func parkingChild(kill string) error {
 		if _, err := tx.Exec(ctx, `insert into node values ($1)`, m.Data.Hostname); err != nil {
 			return err
 		}
-		if m.Attempt == 1 {
+		switch {
+		case m.Attempt == 1:
 			return envelope.RetryAfter(5*time.Millisecond, nil)
+		case kill == killAnywhere:
+			return nil
 		}
 		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}))
 	return errors.Join(err, c.Run(context.Background()))
 }
 
-// kill runs a child until it has killed itself.
-func (p *parkSetup) kill(t *testing.T, server *dvtest.NATSServer, role string) {
+// child starts a process that consumes.
+func (p *parkSetup) child(t *testing.T, server *dvtest.NATSServer, role string) *exec.Cmd {
 	t.Helper()
 	child := exec.Command(os.Args[0], "-test.run=^$")
 	child.Env = append(os.Environ(), crashEnv+"="+role, "CONSUMER_TEST_NATS="+server.URL(), "CONSUMER_TEST_POSTGRES="+connString(p.pool))
-	child.Stdout, child.Stderr = t.Output(), t.Output()
+	if role != killAnywhere { // which parks a lot
+		child.Stdout, child.Stderr = t.Output(), t.Output()
+	}
 	require.NoError(t, child.Start())
+	return child
+}
+
+// kill runs a child until it has killed itself.
+func (p *parkSetup) kill(t *testing.T, server *dvtest.NATSServer, role string) {
+	t.Helper()
+	child := p.child(t, server, role)
 	exited := make(chan error, 1)
 	go func() { exited <- child.Wait() }()
 	select {
@@ -157,4 +170,32 @@ func TestParkedMessageThatKillsItsProcessBecomesADeadLetter(t *testing.T) {
 	p.empty(t)
 	require.Empty(t, p.starts.names())
 	require.Equal(t, [2]int{0, 0}, p.effects(t))
+}
+
+// Two replicas park every message once, and one of them is killed again and again,
+// wherever it is.
+func TestReplicasThatAreKilledWhileTheyParkApplyEachEffectOnce(t *testing.T) {
+	t.Parallel()
+	const messages = 300
+	p, server := setupParkCrash(t)
+	p.publish(t, numbered(messages)...)
+	children := []*exec.Cmd{p.child(t, server, killAnywhere), p.child(t, server, killAnywhere)}
+	defer func() {
+		for _, child := range children {
+			_ = child.Process.Kill()
+			_ = child.Wait()
+		}
+	}()
+	for _, share := range []int{5, 20, 40, 60, 80} { // per cent that have their effect
+		require.Eventually(t, func() bool { return p.effects(t)[0] >= share*messages/100 }, 3*soon, tick)
+		victim := children[0]
+		require.NoError(t, victim.Process.Kill())
+		_ = victim.Wait()
+		children = []*exec.Cmd{children[1], p.child(t, server, killAnywhere)}
+	}
+	require.Eventually(t, func() bool { return p.effects(t)[1] == messages }, 3*soon, tick)
+	p.empty(t)
+	p.acknowledged(t)
+	require.Equal(t, [2]int{messages, messages}, p.effects(t))
+	require.Equal(t, messages, p.rows(t, "inbox_messages"))
 }
