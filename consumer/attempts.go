@@ -100,8 +100,10 @@ func (c *Consumer) ask(ctx context.Context, call func(context.Context) error) er
 	return protect(func() error { return call(ctx) })
 }
 
-// ended tells the store how the latest start of a message ended. A failure of
-// the store costs at most an attempt that is counted as one that never ended.
+// ended tells the store how the latest start of a message ended. A failed one that
+// the store cannot be told of is taken back as soon as it can: the outage that the
+// store suffers is the handler's too, and a start without an end would look like
+// a crash. Until then the message stays in progress; a shutdown does not wait.
 func (c *Consumer) ended(ctx context.Context, j *job, v verdict) {
 	if c.cfg.Store == nil || j.delivery == nil || j.begun.IsZero() && !j.recorded {
 		return
@@ -119,5 +121,25 @@ func (c *Consumer) ended(ctx context.Context, j *job, v verdict) {
 	err := c.ask(context.WithoutCancel(ctx), func(ctx context.Context) error { return tell(ctx, j.delivery) })
 	if err != nil {
 		c.logFailure(ctx, j, "consumer: the store did not take the end of an attempt", verdict{err: err})
+	}
+	if err != nil && v.action == retry && j.recorded {
+		c.takeBack(ctx, j)
+	}
+}
+
+// takeBack tries to take the latest start of a message back until the store lets
+// it, or the consumer stops.
+func (c *Consumer) takeBack(ctx context.Context, j *job) {
+	for attempt := 1; ; attempt++ {
+		timer := time.NewTimer(refusalDelays().Delay(attempt))
+		select {
+		case <-timer.C:
+			if c.ask(ctx, func(ctx context.Context) error { return c.cfg.Store.Undo(ctx, j.delivery) }) == nil {
+				return
+			}
+		case <-c.gate.closing:
+			timer.Stop()
+			return
+		}
 	}
 }

@@ -1,0 +1,78 @@
+package consumer_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"codeberg.org/dataverket/messaging/consumer"
+	"codeberg.org/dataverket/messaging/inbox"
+	"codeberg.org/dataverket/messaging/internal/pgserver"
+	"codeberg.org/dataverket/messaging/migrate"
+)
+
+// frail is a broker, and a database server that the test kills.
+type frail struct {
+	*bundle
+	server *pgserver.Server
+	pool   *pgxpool.Pool // the consumer's; nobody resets it
+}
+
+func setupFrail(t *testing.T) *frail {
+	t.Helper()
+	server, err := pgserver.Start(t.Context(), pgserver.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, server.Stop()) })
+	pool, err := pgxpool.New(t.Context(), server.URL("postgres")+"&pool_max_conns=12")
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	require.NoError(t, migrate.Up(t.Context(), pool, migrate.Config{}))
+	_, err = pool.Exec(t.Context(), `create table node (host text not null)`)
+	require.NoError(t, err)
+	return &frail{bundle: setup(t), server: server, pool: pool}
+}
+
+// The database dies again and again under one message, always while its handler
+// runs. Nobody's process died, so the message is not taken for one that kills.
+func TestOutagesOfTheDatabaseAreNoCrashesOfTheHandler(t *testing.T) {
+	t.Parallel()
+	const outages = 4
+	f := setupFrail(t)
+	in, log := newInbox(t, f.pool), &book{}
+	begun, resume := make(chan int), make(chan struct{})
+	f.run(t, f.config(withStore(in), log.config(), func(c *consumer.Config) { c.MaxAttempts = 3 }),
+		inbox.On(in, provisioned, func(ctx context.Context, tx pgx.Tx, m received) error {
+			begun <- m.Attempt
+			<-resume
+			_, err := tx.Exec(ctx, `insert into node values ($1)`, m.Data.Hostname)
+			return err
+		}))
+	f.publish(t, "unlucky")
+	var attempts []int
+	for n := range outages + 1 {
+		select {
+		case attempt := <-begun:
+			attempts = append(attempts, attempt)
+		case <-time.After(soon):
+			require.Fail(t, "the message does not come again", fmt.Sprintf("after outage %d: %v", n, f.graves.all()))
+		}
+		if n < outages {
+			require.NoError(t, f.server.Kill9())
+		}
+		resume <- struct{}{}
+		if n < outages {
+			require.Eventually(t, func() bool { return len(log.lines("did not take the end")) > n }, soon, tick)
+			require.NoError(t, f.server.Restart(t.Context()))
+		}
+	}
+	f.settled(t)
+	requireOnce(t, f.pool, []string{"unlucky"})
+	require.Empty(t, f.graves.all())
+	require.Equal(t, []int{1}, slices.Compact(attempts))
+}
