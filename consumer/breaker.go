@@ -23,6 +23,7 @@ type breaker struct {
 	mu      sync.Mutex
 	failing map[string]bool // messages that failed since the last success
 	probes  int             // failed, since it opened
+	probing bool            // a probe may be fetched, or is under way
 	opened  time.Time       // zero: closed
 	last    error
 	timer   *time.Timer
@@ -47,7 +48,9 @@ func (b *breaker) succeeded() {
 	b.gate.unlimit()
 }
 
-// failed counts a failure of a message, by any name that tells it from others.
+// failed counts a failure of a message, by any name that tells it from others. Of
+// those that fail while it is open only a probe says that it is not over: what was
+// fetched before must not drive the intervals up.
 func (b *breaker) failed(message string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -56,6 +59,10 @@ func (b *breaker) failed(message string, err error) {
 	}
 	b.last = err
 	if !b.opened.IsZero() {
+		if !b.probing {
+			return
+		}
+		b.probing = false
 		b.probes++
 		b.gate.limit(0)
 		b.timer.Reset(probeDelays().Delay(b.probes))
@@ -66,10 +73,20 @@ func (b *breaker) failed(message string, err error) {
 	}
 	b.log.Error("consumer: many messages fail and none succeeds; one at a time is tried until one does", "failed", len(b.failing),
 		"error", clip(err.Error(), maxErrorText))
-	b.opened = time.Now()
+	b.opened, b.probing = time.Now(), false
 	b.gate.limit(0)
 	b.cut()
-	b.timer = time.AfterFunc(probeDelays().Delay(1), func() { b.gate.limit(1) })
+	b.timer = time.AfterFunc(probeDelays().Delay(1), b.probe)
+}
+
+// probe lets one message be fetched.
+func (b *breaker) probe() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.opened.IsZero() { // else it closed while the timer fired
+		b.probing = true
+		b.gate.limit(1)
+	}
 }
 
 // ready returns why only probes are fetched, or nil.

@@ -2,6 +2,7 @@ package consumer_test
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -75,4 +76,28 @@ func TestOneBadMessageAloneIsNoMassFailure(t *testing.T) {
 	b.publish(t, "bad")
 	b.graves.await(t, 1)
 	require.NoError(t, r.Ready())
+}
+
+// What was fetched before the breaker opened fails after it, all at once. None of
+// that is a probe: fifteen of them made the first probe come after half a minute.
+func TestStragglersDoNotKeepTheBreakerOpen(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var all sync.WaitGroup
+	all.Add(20)
+	var mended atomic.Bool
+	b.publish(t, numbered(40)...)
+	r := b.run(t, b.config(func(c *consumer.Config) { c.MassFailure, c.Concurrency = 5, 20 }),
+		handle(func(context.Context, received) error {
+			if mended.Load() {
+				return nil
+			}
+			all.Done()
+			all.Wait()
+			mended.Store(true)
+			return errBroken
+		}))
+	b.settled(t)
+	require.NoError(t, r.Ready())
+	require.EqualValues(t, 20, r.Stats().Retried)
 }
