@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,6 +37,60 @@ func setupFrail(t *testing.T) *frail {
 	_, err = pool.Exec(t.Context(), `create table node (host text not null)`)
 	require.NoError(t, err)
 	return &frail{bundle: setup(t), server: server, pool: pool}
+}
+
+// PostgreSQL is killed in the middle of 500 messages, is away for three seconds,
+// and comes back. Some handlers were at their first attempt and some at their
+// second, and meanwhile the messages come and go. No attempt is spent on the
+// outage and none becomes a dead letter; what was committed is not done again; and
+// the consumer goes on by itself, over the dead connections of its pool.
+func TestOutageOfTheDatabaseInMidFlightCostsNothing(t *testing.T) {
+	t.Parallel()
+	const away = 3 * time.Second
+	f := setupFrail(t)
+	var mu sync.Mutex
+	var half sync.Once
+	attempts := map[string][]int{} // by message, of the starts that reached the handler
+	halfway, inHandler := make(chan struct{}), 0
+	in, names := newInbox(t, f.pool), numbered(500)
+	f.publish(t, names...)
+	r := f.run(t, f.config(withStore(in), func(c *consumer.Config) { c.Concurrency, c.MaxAttempts = 10, 3 }),
+		inbox.On(in, provisioned, func(ctx context.Context, tx pgx.Tx, m received) error {
+			mu.Lock()
+			attempts[m.Data.Hostname] = append(attempts[m.Data.Hostname], m.Attempt)
+			if len(attempts) == 250 {
+				half.Do(func() { close(halfway) })
+			}
+			inHandler++
+			mu.Unlock()
+			defer func() { mu.Lock(); inHandler--; mu.Unlock() }()
+			if m.Data.Hostname[3] == '7' && m.Attempt == 1 {
+				return errBroken // every tenth succeeds at its second attempt
+			}
+			_, err := tx.Exec(ctx, `insert into node select $1 from pg_sleep(0.01)`, m.Data.Hostname)
+			return err
+		}))
+	<-halfway
+	mu.Lock()
+	busy := inHandler
+	require.NoError(t, f.server.Kill9()) // no handler begins or returns meanwhile
+	mu.Unlock()
+	require.Greater(t, busy, 1)
+	<-time.After(away)
+	require.Error(t, r.Ready(), "nobody hears of the outage")
+	require.NoError(t, f.server.Restart(t.Context()))
+	f.settled(t)
+	require.Eventually(t, func() bool { return r.Ready() == nil }, soon, tick)
+	requireOnce(t, f.pool, names)
+	require.Empty(t, f.graves.all())
+	for name, n := range attempts {
+		want := []int{1}
+		if name[3] == '7' {
+			want = []int{1, 2}
+		}
+		require.Equal(t, want, slices.Compact(n), "attempts of %s", name)
+	}
+	t.Logf("%d handlers were cut off, %d deliveries went back", busy, r.Stats().Released)
 }
 
 // The database dies again and again under one message, always while its handler
