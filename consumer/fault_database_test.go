@@ -75,7 +75,7 @@ func TestOutageOfTheDatabaseInMidFlightCostsNothing(t *testing.T) {
 	busy := inHandler
 	require.NoError(t, f.server.Kill9()) // no handler begins or returns meanwhile
 	mu.Unlock()
-	require.Greater(t, busy, 1)
+	require.Positive(t, busy)
 	<-time.After(away)
 	require.Error(t, r.Ready(), "nobody hears of the outage")
 	require.NoError(t, f.server.Restart(t.Context()))
