@@ -123,6 +123,7 @@ func (c *Consumer) ended(ctx context.Context, j *job, v verdict) {
 		c.logFailure(ctx, j, "consumer: the store did not take the end of an attempt", verdict{err: err})
 	}
 	if err != nil && v.action == retry && j.recorded {
+		c.watchMass(j, v) // now: later it would be news of an outage that is over
 		c.takeBack(ctx, j)
 	}
 }

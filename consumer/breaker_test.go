@@ -6,10 +6,13 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"codeberg.org/dataverket/messaging/consumer"
+	"codeberg.org/dataverket/messaging/dvtest"
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/inbox"
 )
 
 // When everything fails the backlog stays where it is: a handful of messages is
@@ -100,4 +103,63 @@ func TestStragglersDoNotKeepTheBreakerOpen(t *testing.T) {
 	b.settled(t)
 	require.NoError(t, r.Ready())
 	require.EqualValues(t, 20, r.Stats().Retried)
+}
+
+// deafStore takes no end of an attempt, and takes starts back once it is told to.
+type deafStore struct {
+	*inbox.Inbox
+	back chan struct{}
+}
+
+func (deafStore) End(context.Context, *envelope.Delivery) error { return errBroken }
+
+func (s deafStore) Undo(ctx context.Context, d *envelope.Delivery) error {
+	select {
+	case <-s.back:
+		return s.Inbox.Undo(ctx, d)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// A failure of which the store cannot be told is held until it can. The breaker
+// hears of it at once: when the store is back, it would be taken for a probe that
+// failed after the outage.
+func TestFailureThatWaitsForTheStoreOpensTheBreakerAtOnce(t *testing.T) {
+	t.Parallel()
+	b, pool := setup(t), dvtest.Postgres(t)
+	b.publish(t, "a", "b")
+	b.takeAndGiveBack(t, 2)
+	store := deafStore{newInbox(t, pool), make(chan struct{})}
+	var mended atomic.Bool
+	r := b.run(t, b.config(func(c *consumer.Config) { c.Store, c.MassFailure = store, 2 }),
+		handle(func(context.Context, received) error {
+			if mended.Load() {
+				return nil
+			}
+			return errBroken
+		}))
+	require.Eventually(t, func() bool { return r.Ready() != nil }, soon, tick, "the breaker does not hear of them")
+	require.ErrorContains(t, r.Ready(), "one at a time")
+	require.Zero(t, r.Stats().Retried)
+	mended.Store(true)
+	close(store.back)
+	b.settled(t)
+	require.Zero(t, rowsOf(t, pool, "inbox_attempts"))
+}
+
+// takeAndGiveBack makes the next n messages ones that came before.
+func (b *bundle) takeAndGiveBack(t *testing.T, n int) {
+	t.Helper()
+	durable, err := b.js.Consumer(t.Context(), b.declared.Stream.Name, b.declared.Durable)
+	require.NoError(t, err)
+	var taken []jetstream.Msg
+	for range n {
+		m, err := durable.Next(jetstream.FetchMaxWait(soon))
+		require.NoError(t, err)
+		taken = append(taken, m)
+	}
+	for _, m := range taken {
+		require.NoError(t, m.Nak())
+	}
 }

@@ -26,6 +26,7 @@ type job struct {
 	delivery *envelope.Delivery // nil until the envelope was checked
 	begun    time.Time          // of the handler, zero before
 	recorded bool               // the store knows of the start
+	watched  bool               // the breaker knows of the verdict
 }
 
 // strayDelay holds a stray back that found no worker free. Given back at once it
@@ -99,6 +100,10 @@ func (c *Consumer) work(ctx context.Context, m *message) {
 // watchMass tells the breaker how a message fared. A stop, a duplicate and a
 // broken replay say nothing about the service.
 func (c *Consumer) watchMass(j *job, v verdict) {
+	if j.watched {
+		return
+	}
+	j.watched = true
 	switch {
 	case v.action == ack && !v.duplicate:
 		c.mass.succeeded()
