@@ -33,6 +33,9 @@ type Delivery struct {
 	// Claim is set when the message was parked and is due: the claim under which
 	// this process handles it (see [Parked]). Handlers have no use for it.
 	Claim string
+	// Fence is the lease of an ordered consumer; zero where any instance may
+	// handle the message.
+	Fence Fence
 }
 
 // Starts is what a consumer's store knows of the handler starts of a message.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -112,6 +113,9 @@ func (in *Inbox) beginAll(ctx context.Context, members []*member) (pgx.Tx, map[i
 	fresh := make(map[identity]bool, len(members))
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
+	for _, f := range fences(members) {
+		in.queueFence(&batch, f)
+	}
 	batch.Queue(impatientText)
 	batch.Queue(in.claimAll, in.consumer, sources, ids, buckets).Query(func(rows pgx.Rows) error {
 		var source string
@@ -132,6 +136,17 @@ func (in *Inbox) beginAll(ctx context.Context, members []*member) (pgx.Tx, map[i
 	return tx, fresh, nil
 }
 
+// fences are the leases that the messages of a batch came under: one, but around
+// a take-over.
+func fences(members []*member) (distinct []envelope.Fence) {
+	for _, m := range members {
+		if !slices.Contains(distinct, m.fence) {
+			distinct = append(distinct, m.fence)
+		}
+	}
+	return distinct
+}
+
 // claims lists what is to be claimed. The order is the same in every process, so
 // that two batches with the same messages wait for one another and never both.
 func claims(members []*member) (sources []string, ids []pgtype.UUID, buckets []int16) {
@@ -144,6 +159,6 @@ func claims(members []*member) (sources []string, ids []pgtype.UUID, buckets []i
 	return sources, ids, buckets
 }
 
-// answered tells whether PostgreSQL refused a claim, which may be for one message's
-// sake. Otherwise there is no database to ask again.
-func answered(err error) bool { return code(err) != "" }
+// answered tells whether PostgreSQL or a fence refused a claim, which may be for one
+// message's sake. Otherwise there is no database to ask again.
+func answered(err error) bool { return code(err) != "" || errors.Is(err, envelope.ErrFenced) }

@@ -33,6 +33,7 @@ type Inbox struct {
 	newer    string
 	attempts attemptsSQL
 	parking  parkingSQL
+	leases   leaseSQL
 	log      *slog.Logger
 }
 
@@ -71,5 +72,6 @@ func New(pool *pgxpool.Pool, consumer string, cfg Config) (*Inbox, error) {
 		newer:    strings.ReplaceAll(newerText, "{{schema}}", schema),
 		attempts: newAttemptsSQL(schema),
 		parking:  newParkingSQL(schema),
+		leases:   newLeaseSQL(schema),
 	}, nil
 }

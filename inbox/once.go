@@ -26,6 +26,8 @@ type Message struct {
 	LetterID string
 
 	claim string // on the message where it was parked, see park.go
+	// fence is the lease under which an ordered consumer delivered it.
+	fence envelope.Fence
 }
 
 // MessageFor names a message whose id is no UUID, or is chosen by a stranger, such
@@ -121,6 +123,7 @@ const (
 func (in *Inbox) begin(ctx context.Context, k key) (pgx.Tx, error) {
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
+	in.queueFence(&batch, k.fence)
 	claimed, lost := false, in.queueUnparking(&batch, k)
 	claim, args := in.claim(k)
 	batch.Queue(claim, args...).Exec(func(tag pgconn.CommandTag) error {
@@ -130,6 +133,8 @@ func (in *Inbox) begin(ctx context.Context, k key) (pgx.Tx, error) {
 	results := in.pool.SendBatch(ctx, &batch)
 	tx, err := results.Tx(), results.Close()
 	switch {
+	case errors.Is(err, envelope.ErrFenced):
+		err = fmt.Errorf("inbox: consumer %s: message %s of %s: %w", in.consumer, k.ID, k.Source, err)
 	case err != nil:
 		err = in.explain("claim message "+k.ID, err)
 	case *lost:
