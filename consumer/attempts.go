@@ -47,7 +47,7 @@ const (
 // runs alone in this process: if it kills again, nobody else is to blame.
 func (c *Consumer) start(ctx context.Context, j *job) (v verdict, done func()) {
 	done = func() {}
-	if c.cfg.Store == nil || j.m.delivered == 1 {
+	if c.cfg.Store == nil || !j.again {
 		c.alone.RLock()
 		return verdict{}, c.alone.RUnlock
 	}

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -27,6 +28,7 @@ type breaker struct {
 	opened  time.Time       // zero: closed
 	last    error
 	timer   *time.Timer
+	tokens  chan struct{} // one per probe; nil while closed, closed by closing
 }
 
 // probeDelays paces the probes of an open breaker.
@@ -44,6 +46,8 @@ func (b *breaker) succeeded() {
 	}
 	b.log.Info("consumer: a message was handled again; the breaker closes", "open_for", time.Since(b.opened))
 	b.opened, b.probes, b.last = time.Time{}, 0, nil
+	close(b.tokens)
+	b.tokens = nil
 	b.timer.Stop()
 	b.gate.unlimit()
 }
@@ -73,7 +77,7 @@ func (b *breaker) failed(message string, err error) {
 	}
 	b.log.Error("consumer: many messages fail and none succeeds; one at a time is tried until one does", "failed", len(b.failing),
 		"error", clip(err.Error(), maxErrorText))
-	b.opened, b.probing = time.Now(), false
+	b.opened, b.probing, b.tokens = time.Now(), false, make(chan struct{}, 1)
 	b.gate.limit(0)
 	b.cut()
 	b.timer = time.AfterFunc(probeDelays().Delay(1), b.probe)
@@ -86,7 +90,56 @@ func (b *breaker) probe() {
 	if !b.opened.IsZero() { // else it closed while the timer fired
 		b.probing = true
 		b.gate.limit(1)
+		b.spareLocked()
 	}
+}
+
+// spared allows another probe of what is held here: the last one said nothing.
+func (b *breaker) spared() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.tokens != nil && b.probing {
+		b.spareLocked()
+	}
+}
+
+func (b *breaker) spareLocked() {
+	select {
+	case b.tokens <- struct{}{}:
+	default: // one is allowed already
+	}
+}
+
+// enter waits until a message that is held here may be attempted, and for a
+// worker's slot: at once, or while the breaker is open as a probe. It is false
+// when ctx or the gate ends first.
+func (b *breaker) enter(ctx context.Context) bool {
+	for {
+		tokens := b.open()
+		if tokens != nil {
+			select {
+			case <-tokens:
+			case <-b.gate.closing:
+				return false
+			case <-ctx.Done():
+				return false
+			}
+		}
+		if !b.gate.enter(ctx) {
+			return false
+		}
+		if tokens != nil || b.open() == nil {
+			return true
+		}
+		b.gate.leave() // it opened while this one waited for the slot
+	}
+}
+
+// open returns where probes are allowed, nil while the breaker is closed.
+func (b *breaker) open() chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.tokens
 }
 
 // ready returns why only probes are fetched, or nil.

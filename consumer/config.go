@@ -76,6 +76,12 @@ type Config struct {
 	// 1 to 10,000,000. Default 100,000.
 	MaxParked int
 
+	// Order keeps the messages of a key in the order of the stream, with exactly
+	// one active instance at a time. It needs a Store that is an OrderedStore, as
+	// the inbox is. Default nil: messages are handled in parallel, and a retry lets
+	// others pass.
+	Order *Order
+
 	// MassFailure is how many different messages must fail one after the other,
 	// with no success between, for the consumer to slow down to one message at a
 	// time, at intervals of 1 s to 30 s, until one succeeds. 2 to 10,000; a
@@ -121,6 +127,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.RetryInitial, min(defaultRetryInitial, max(c.RetryMax, time.Millisecond)))
 	setDefault(&c.HandlerTimeout, defaultHandlerTimeout)
 	setDefault(&c.DrainTimeout, defaultDrainTimeout)
+	c.Order = c.Order.withDefaults()
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

@@ -45,6 +45,7 @@ type Consumer struct {
 	count  counters
 	hold   hold
 	mass   breaker
+	order  *ordered      // nil without an Order
 	alone  sync.RWMutex  // held by handlers: shared, or by one that must run alone
 	grace  time.Duration // cancelGrace, shorter in tests
 
@@ -71,25 +72,28 @@ func New(js jetstream.JetStream, dead DeadLetterer, cfg Config, routes ...envelo
 	if dead == nil {
 		faults = append(faults, errors.New("consumer: dead: is nil; pass the queue of dlq.Open, since what cannot be handled must go somewhere"))
 	}
+	faults = append(faults, cfg.orderFaults(dead)...)
 	routed, routeFaults := newTable(routes)
 	if faults = append(faults, routeFaults...); len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
 	c := &Consumer{
-		js: js, dead: dead, cfg: cfg, routes: routed, gate: newGate(cfg.Concurrency),
-		crew:   newCrew(2 * cfg.Concurrency), // workers, and their handlers
+		js: js, dead: dead, cfg: cfg, routes: routed, gate: newGate(cfg.window(), cfg.Concurrency),
+		crew:   newCrew(cfg.window() + cfg.Concurrency), // messages, and their handlers
 		log:    cfg.Logger,
 		grace:  cancelGrace,
 		policy: policy{maxAttempts: cfg.MaxAttempts, maxDelay: cfg.maxDelay(), retry: cfg.retry()},
 		state:  ErrNotRunning,
+		order:  newOrdered(cfg, dead),
 	}
+	c.gate.stand(c.order != nil)
 	c.hold.log = cfg.Logger.With("durable", cfg.Consumer.Durable)
 	c.mass = breaker{after: max(cfg.MassFailure, 0), gate: c.gate, log: c.hold.log, failing: map[string]bool{},
 		cut: func() { c.pulls[0].cutShort(errLimited) }}
 	for i, d := range c.durables() {
 		c.pulls[i] = c.newPull(d)
 	}
-	if cfg.Store != nil {
+	if cfg.Store != nil && cfg.Order == nil {
 		c.lot = newLot(c)
 	}
 	return c, nil
@@ -122,7 +126,7 @@ func (c *Consumer) Ready() error {
 	if errors.Is(state, ErrNotRunning) {
 		return state
 	}
-	faults := []error{state, c.hold.ready(), c.mass.ready(), c.hanging(), c.lot.ready()}
+	faults := []error{state, c.hold.ready(), c.mass.ready(), c.hanging(), c.lot.ready(), c.order.ready()}
 	for _, p := range c.pulls {
 		faults = append(faults, p.ready())
 	}

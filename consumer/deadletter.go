@@ -94,6 +94,11 @@ func (b *burial) step(ctx context.Context) error {
 			return fmt.Errorf("store dead letter: %w", err)
 		}
 	}
+	if b.j.hold != nil {
+		if err := b.j.hold(ctx, b.letter); err != nil {
+			return err
+		}
+	}
 	if b.j.route == nil || b.j.route.MarkDead == nil {
 		return nil
 	}
@@ -121,7 +126,7 @@ func (c *Consumer) failure(j *job, v verdict) *envelope.Failure {
 	// Earlier attempts may have been made elsewhere; none was made before the
 	// message was stored.
 	f.FirstAt = f.LastAt
-	if j.m.delivered > 1 {
+	if j.again {
 		f.FirstAt = j.m.storedAt
 	}
 	return f

@@ -63,11 +63,54 @@
 //
 // # Order
 //
-// Messages are handled in parallel and a retry lets others pass. With
-// MaxAckPending 1 a durable delivers strictly one message at a time, and a
-// failing one before its followers, for as long as one instance runs
-// uninterrupted (requirement I7). After a fail-over or a dead letter its
-// followers go on.
+// Without Config.Order messages are handled in parallel and a retry lets others
+// pass. With it the messages of a key, by default the envelope's subject, are
+// handled one at a time and in the order of the stream, and keys concurrently:
+//
+//   - A message that fails is tried again in its place. It holds those of its key
+//     and no other. When it becomes a dead letter its key goes on, or with
+//     Order.HoldKey waits until an operator replays the letter, which goes before
+//     all that wait, or closes it.
+//   - Exactly one instance of a durable is active, by a lease in the database of
+//     Config.Store. The others stand by, ready; Stats.Active tells which is which.
+//     A stop hands over at once, a death after Order.LeaseTTL.
+//   - The active instance has the durable reset to its ack floor when it takes
+//     over, and proves by the server's numbering of deliveries that it gets all of
+//     them. One that is missing went elsewhere: then the durable is reset again
+//     before anything behind it is handled. What was settled above the floor comes
+//     again, and the inbox absorbs it. It needs a server of 2.14 or newer and the
+//     right to publish to $JS.API.CONSUMER.RESET.<stream>.<durable>.
+//   - An instance that hangs and wakes after it was overtaken has no effect out of
+//     order: the inbox's transaction looks at the lease's term. That holds for
+//     effects in the transaction of inbox.On and for no other. The sessions of its
+//     open transactions are ended at the take-over.
+//
+// The limits: Messages that wait are held in memory and take one of the durable's
+// MaxAckPending places each; one hot key whose head fails can take them all, and
+// then nothing is fetched until it is done. Nor is it when Order.MaxAhead messages
+// came since the oldest that is not done. A dead letter without HoldKey, and its
+// replay, leave the order; so does a message that the producer published out of
+// order. The pool of the inbox needs two connections more than Concurrency: a
+// renewal that waits for one costs the lease.
+//
+// MaxAckPending 1 without an Order delivers strictly one message at a time, and a
+// failing one before its followers, for as long as one instance runs uninterrupted
+// (requirement I7).
+//
+// # Shards
+//
+// Where one active instance is not enough, declare a durable for each of n shards,
+// all with the same stream and filter, and run for each a consumer with Order.Shard
+// and Order.Shards and the same inbox. Each reads everything and handles its keys.
+// To change n, or to begin with shards:
+//
+//  1. Replay or close the open letters of the old durables: nobody reads their
+//     replays afterwards.
+//  2. Stop all instances, and read the lowest ack floor of the old durables
+//     (nats consumer info).
+//  3. Declare the new durables with topology.StartAtSequence of that floor plus
+//     one, and start their consumers. What comes again is absorbed by the inbox.
+//  4. Delete the old durables.
 //
 // # Attempts
 //

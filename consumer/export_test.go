@@ -40,7 +40,7 @@ func (h *heartbeat) Stop() { h.stop() }
 type Gate struct{ *gate }
 
 // NewGate is newGate.
-func NewGate(size int) Gate { return Gate{newGate(size)} }
+func NewGate(size int) Gate { return Gate{newGate(size, size)} }
 
 // Reserve, Arrive, Adopt and Forgo act for the main pull, or for the replay
 // pull.
@@ -149,3 +149,6 @@ func (c *Consumer) Open(subject string, header nats.Header, data []byte, replay 
 	}
 	return ""
 }
+
+// SetGlance shortens the time between looks at the letters that hold keys.
+func (c *Consumer) SetGlance(d time.Duration) { c.order.glance = d }

@@ -1,6 +1,9 @@
 package consumer
 
-import "sync"
+import (
+	"context"
+	"sync"
+)
 
 // gate counts worker slots. Both pulls and the poller of parked messages ask it how many they
 // may request, so that what was requested always finds a free worker and the
@@ -11,6 +14,7 @@ import "sync"
 // for one (see lane.extra), which their heartbeats keep alive.
 type gate struct {
 	size    int
+	spare   int           // beyond size, for replays
 	slots   chan struct{} // one token per running worker
 	closing chan struct{} // closed by close
 	idle    chan struct{} // closed when closing and nothing is taken
@@ -21,6 +25,7 @@ type gate struct {
 	most   int // of the main pull's messages at once; size, unless a breaker is open
 	paused int // reasons to ask for nothing but replays
 	closed bool
+	stands bool // by: nothing is asked for
 }
 
 // lane is one pull's account at the gate.
@@ -39,15 +44,22 @@ type lane struct {
 	wake chan struct{}
 }
 
-func newGate(size int) *gate {
-	return &gate{
+// newGate lets size messages in, of which as many as there are workers run. Where
+// messages wait for their turn, replays get past them: one may be what they wait
+// for.
+func newGate(size, workers int) *gate {
+	g := &gate{
 		size:    size,
 		most:    size,
-		slots:   make(chan struct{}, size),
+		slots:   make(chan struct{}, workers),
 		closing: make(chan struct{}),
 		idle:    make(chan struct{}),
 		lanes:   [3]*lane{newLane(0, true), newLane(1, false), newLane(parkedBatch, true)},
 	}
+	if size > workers {
+		g.spare = workers
+	}
+	return g
 }
 
 func newLane(extra int, patient bool) *lane {
@@ -66,7 +78,7 @@ func (g *gate) reserve(l *lane) int {
 
 func (g *gate) free(l *lane) int {
 	switch {
-	case g.closed, g.taken >= g.size, l.patient && g.paused > 0:
+	case g.closed, g.stands, g.taken >= g.size+g.spare, l.patient && g.paused > 0:
 		return 0
 	case l.extra > 0 && l.patient:
 		return max(min(l.extra, g.most-g.taken)-l.asked, 0)
@@ -74,6 +86,15 @@ func (g *gate) free(l *lane) int {
 		return max(l.extra-l.asked, 0)
 	}
 	return max(g.most-g.taken-l.asked, 0)
+}
+
+// stand begins or ends a time in which nothing is asked for: another instance is
+// the active one.
+func (g *gate) stand(by bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.stands = by
+	g.wake()
 }
 
 // limit bounds how many messages the main pull may have at once, what it asked
@@ -127,8 +148,9 @@ func (g *gate) isClosed() bool {
 	return g.closed
 }
 
-// enter waits for a worker's slot; it is false when the gate closes first.
-func (g *gate) enter() bool {
+// enter waits for a worker's slot; it is false when the gate closes or ctx ends
+// first.
+func (g *gate) enter(ctx context.Context) bool {
 	select {
 	case <-g.closing: // first, since select has no order
 		return false
@@ -138,8 +160,9 @@ func (g *gate) enter() bool {
 	case g.slots <- struct{}{}:
 		return true
 	case <-g.closing:
-		return false
+	case <-ctx.Done():
 	}
+	return false
 }
 
 // leave frees the slot.

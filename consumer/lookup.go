@@ -19,7 +19,7 @@ const lookupTimeout = 2 * time.Second
 // newPull prepares the pull of a durable; openSource completes it.
 func (c *Consumer) newPull(d durable) *pull {
 	return &pull{
-		durable: d, gate: c.gate, log: c.log, kick: make(chan struct{}, 1),
+		durable: d, gate: c.gate, log: c.log, kick: make(chan struct{}, 1), hasty: probeExpiry / 2,
 		inspect:   func(ctx context.Context) error { return c.inspect(ctx, d) },
 		connected: func() bool { return c.js.Conn().IsConnected() },
 	}

@@ -27,6 +27,8 @@ type message struct {
 	storedAt  time.Time // by the stream
 	// parked is set on a message of the store, which the server knows no more.
 	parked *parkedMessage
+	// consumerSeq is the number of this delivery among all of its durable.
+	consumerSeq uint64
 }
 
 // ackPrefix begins the reply subject of every message of a JetStream consumer
@@ -46,7 +48,7 @@ func newMessage(nc *nats.Conn, raw *nats.Msg, replay bool) (*message, error) {
 	}
 	return &message{
 		nc: nc, raw: raw, replay: replay,
-		stream: meta.Stream, sequence: meta.Sequence.Stream,
+		stream: meta.Stream, sequence: meta.Sequence.Stream, consumerSeq: meta.Sequence.Consumer,
 		delivered: int(min(meta.NumDelivered, 1<<31-1)), storedAt: meta.Timestamp,
 	}, nil
 }

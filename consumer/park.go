@@ -38,7 +38,9 @@ type Parking interface {
 // parks reports whether a long delay may move a message to the Store. With
 // MaxAckPending 1 it must not: whoever declares that wants the followers of a
 // failing message to wait.
-func (c Config) parks() bool { return c.Store != nil && c.Consumer.MaxAckPending != 1 }
+func (c Config) parks() bool {
+	return c.Store != nil && c.Consumer.MaxAckPending != 1 && c.Order == nil
+}
 
 // maxDelay is the longest delay between two attempts.
 func (c Config) maxDelay() time.Duration {

@@ -61,7 +61,11 @@ type pull struct {
 	gate    *gate
 	deliver func(*nats.Msg)
 	// inspect asks the server whether the durable is there and as declared.
-	inspect   func(context.Context) error
+	inspect func(context.Context) error
+	// rebase has an ordered consumer's durable deliver from its ack floor again,
+	// whenever deliveries may have gone elsewhere; nil for others.
+	rebase    func(context.Context) error
+	hasty     time.Duration // a request that ends sooner, and short, was refused
 	connected func() bool
 	log       *slog.Logger
 	kick      chan struct{} // cuts a wait short
@@ -140,7 +144,7 @@ func (p *pull) round(ctx context.Context, n int) {
 		received++
 		p.deliver(raw)
 	}, p.answered)
-	if err == nil && received < n && time.Since(begun) < probeExpiry/2 {
+	if err == nil && received < n && time.Since(begun) < p.hasty {
 		err = errHasty // asking again at once would be a busy loop
 	}
 	// deliver has counted what came; the rest of the request is void.
@@ -176,15 +180,26 @@ func (p *pull) recover(ctx context.Context) {
 		p.fail(errDisconnected)
 		return
 	}
-	if !p.moved() {
-		if err := p.inspect(ctx); err != nil {
-			if ctx.Err() == nil {
-				p.fail(err)
-			}
-			return
+	if err := p.look(ctx); err != nil {
+		if ctx.Err() == nil {
+			p.fail(err)
 		}
+		return
 	}
 	p.found()
+}
+
+func (p *pull) look(ctx context.Context) error {
+	switch {
+	case p.rebase == nil && p.moved():
+		return nil
+	case p.rebase == nil:
+		return p.inspect(ctx)
+	}
+	if err := p.inspect(ctx); err != nil {
+		return err
+	}
+	return p.rebase(ctx)
 }
 
 // moved reports whether the last request ended because the durable has another
@@ -257,6 +272,21 @@ func (p *pull) fail(err error) {
 func (p *pull) disconnected() {
 	p.cutShort(errDisconnected)
 	p.fail(errDisconnected)
+	p.nudge()
+}
+
+// stumble ends the open request and looks the durable up before the next one.
+func (p *pull) stumble(err error) {
+	p.cutShort(err)
+	p.fail(err)
+}
+
+// restart is stumble without a failure, and without a delay.
+func (p *pull) restart(why error) {
+	p.cutShort(why)
+	p.mu.Lock()
+	p.phase, p.failures = lost, 0
+	p.mu.Unlock()
 	p.nudge()
 }
 

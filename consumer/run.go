@@ -74,13 +74,20 @@ func (c *Consumer) openSources(work context.Context) error {
 }
 
 func (c *Consumer) openSource(work context.Context, p *pull) error {
-	p.deliver = func(raw *nats.Msg) { c.receive(work, p.durable, raw, false) }
-	stray := func(raw *nats.Msg) { c.receive(work, p.durable, raw, true) }
+	receive := func(raw *nats.Msg, stray bool) { c.receive(work, p.durable, raw, stray) }
+	if c.order != nil {
+		receive = func(raw *nats.Msg, stray bool) { c.receiveOrdered(p.durable, raw, stray) }
+	}
+	p.deliver = func(raw *nats.Msg) { receive(raw, false) }
+	stray := func(raw *nats.Msg) { receive(raw, true) }
 	source, err := openSource(c.js, p.durable, stray, func() { c.count.requests.Add(1) })
 	if err != nil {
 		return err
 	}
 	p.source = source
+	if c.order != nil {
+		c.shorten(p, source)
+	}
 	return nil
 }
 
@@ -105,6 +112,9 @@ func (c *Consumer) runPulls(ctx, work context.Context, interrupt context.CancelC
 	if c.lot != nil {
 		loops.Go(func() { c.lot.run(ctx, work) })
 	}
+	if c.order != nil {
+		loops.Go(func() { c.compete(ctx, work) })
+	}
 	c.setState(nil)
 	c.log.Info("consumer: running", "durable", c.cfg.Consumer.Durable, "stream", c.cfg.Consumer.Stream.Name, "concurrency", c.cfg.Concurrency)
 	<-ctx.Done()
@@ -114,6 +124,9 @@ func (c *Consumer) runPulls(ctx, work context.Context, interrupt context.CancelC
 	loops.Wait()
 	c.closeSources(c.pulls[:])
 	err := c.drain(interrupt)
+	if c.order != nil {
+		c.resign()
+	}
 	if cause := context.Cause(ctx); errors.Is(cause, ErrConnectionClosed) {
 		err = errors.Join(cause, err)
 	}

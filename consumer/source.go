@@ -49,6 +49,8 @@ type natsSource struct {
 	stray func(*nats.Msg)
 	sent  func() // counts requests
 
+	expiry, beat time.Duration // of requests
+
 	mu     sync.Mutex
 	number uint64
 	open   *request // nil for none
@@ -72,6 +74,7 @@ func openSource(js jetstream.JetStream, d durable, stray func(*nats.Msg), sent f
 	nc := js.Conn()
 	s := &natsSource{
 		nc: nc, inbox: nc.NewInbox(), stray: stray, sent: sent,
+		expiry: pullExpiry, beat: pullBeat,
 		next: apiPrefix(js.Options()) + "CONSUMER.MSG.NEXT." + d.stream + "." + d.name,
 	}
 	sub, err := s.subscribe(s.inbox)
@@ -151,16 +154,16 @@ type pullRequest struct {
 
 // pull implements source.
 func (s *natsSource) pull(ctx context.Context, n int, probe bool, deliver func(*nats.Msg), alive func()) error {
-	req := pullRequest{Batch: n, Expires: pullExpiry, Heartbeat: pullBeat}
+	req := pullRequest{Batch: n, Expires: s.expiry, Heartbeat: s.beat}
 	if probe {
-		req.Expires, req.Heartbeat = probeExpiry, probeBeat
+		req.Expires, req.Heartbeat = min(s.expiry, probeExpiry), min(s.beat, probeBeat)
 	}
 	r := &request{missing: n, deliver: deliver, alive: alive, over: make(chan error, 1)}
 	if err := s.send(r, req); err != nil {
 		return err
 	}
 	err := s.await(ctx, r, 2*req.Heartbeat)
-	if errors.Is(err, errSilent) || errors.Is(err, errDisconnected) || errors.Is(err, errLimited) {
+	if isAbandoned(err) {
 		s.abandon()
 	}
 	return err
@@ -206,6 +209,24 @@ func (s *natsSource) giveUp(r *request, why error) error {
 	}
 	s.open = nil
 	return why
+}
+
+// isAbandoned tells a request that was given up here from one that the server
+// ended.
+func isAbandoned(err error) bool {
+	for _, reason := range []error{errSilent, errDisconnected, errLimited, errMissed, errTakeOver, errLeaseLost} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return false
+}
+
+// subject returns what the current subscription listens on.
+func (s *natsSource) subject() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inbox + ".*"
 }
 
 // abandon moves to another inbox. The server keeps a request that was given up

@@ -26,16 +26,22 @@ type Stats struct {
 	// Rejected is the number of malformed replay instructions that were
 	// terminated: they name no letter.
 	Rejected uint64
+	// Skipped is the number acknowledged untouched because another shard handles
+	// them (Order.Shards).
+	Skipped uint64
 	// Requests is the number of requests to the broker: pulls and look-ups.
 	Requests uint64
 	// InFlight is the number of messages that were received and are not
 	// settled.
 	InFlight int
+	// Active says that this instance of a consumer with an Order holds the lease:
+	// it is the one that fetches. It is false without an Order.
+	Active bool
 }
 
 // counters are the live numbers behind Stats.
 type counters struct {
-	handled, duplicates, retried, parked, deadLetters, released, rejected, requests atomic.Uint64
+	handled, duplicates, retried, parked, deadLetters, released, rejected, skipped, requests atomic.Uint64
 }
 
 // Stats returns a snapshot. It is safe for concurrent use and does not block.
@@ -49,7 +55,9 @@ func (c *Consumer) Stats() Stats {
 		DeadLetters: c.count.deadLetters.Load(),
 		Released:    c.count.released.Load(),
 		Rejected:    c.count.rejected.Load(),
+		Skipped:     c.count.skipped.Load(),
 		Requests:    c.count.requests.Load(),
 		InFlight:    c.gate.inFlight(),
+		Active:      c.order != nil && c.order.current.Load() != nil,
 	}
 }

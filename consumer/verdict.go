@@ -24,6 +24,8 @@ const (
 	// reject: a replay instruction that names no letter is terminated. No event
 	// is lost by it: letters are kept in their own stream.
 	reject
+	// skip: acknowledged untouched, since another shard handles it.
+	skip
 )
 
 // verdict is the judgement of one delivery.
@@ -57,7 +59,7 @@ func (p policy) judge(err error, attempt int, interrupted bool) verdict {
 		return verdict{action: ack, duplicate: true, err: err}
 	case errors.Is(err, envelope.ErrParked):
 		return verdict{action: ack, duplicate: true, elsewhere: true, err: err}
-	case interrupted:
+	case interrupted, errors.Is(err, envelope.ErrFenced):
 		return verdict{action: release, err: err}
 	case envelope.IsPermanent(err):
 		return verdict{action: bury, class: permanentClass(err), err: err}

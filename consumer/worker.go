@@ -27,6 +27,10 @@ type job struct {
 	begun    time.Time          // of the handler, zero before
 	recorded bool               // the store knows of the start
 	watched  bool               // the breaker knows of the verdict
+	again    bool               // a handler may have been started for it before
+	// hold keeps its key waiting for an operator when it has become a dead letter;
+	// nil where the key goes on.
+	hold func(ctx context.Context, letter string) error
 }
 
 // strayDelay holds a stray back that found no worker free. Given back at once it
@@ -83,7 +87,7 @@ func (c *Consumer) work(ctx context.Context, m *message) {
 		_ = m.inProgress()
 	})
 	defer beat.stop()
-	if !c.gate.enter() {
+	if !c.gate.enter(ctx) {
 		beat.stop()
 		c.release(m)
 		return
@@ -109,13 +113,15 @@ func (c *Consumer) watchMass(j *job, v verdict) {
 		c.mass.succeeded()
 	case v.action == retry, v.action == bury, v.action == release && v.delay > 0:
 		c.mass.failed(fmt.Sprintf("%s %d %s", j.stream, j.seq, j.letter), v.err)
+	default:
+		c.mass.spared()
 	}
 }
 
 // open decodes a message and finds its handler. The verdict is zero if a handler
 // may run.
 func (c *Consumer) open(m *message) (*job, verdict) {
-	j := &job{m: m, subject: m.raw.Subject, stream: m.stream, seq: m.sequence}
+	j := &job{m: m, subject: m.raw.Subject, stream: m.stream, seq: m.sequence, again: m.delivered > 1}
 	if m.replay {
 		if err := j.readReplay(c.cfg.Consumer.Service()); err != nil {
 			return j, verdict{action: reject, err: err}
@@ -257,6 +263,9 @@ func (c *Consumer) settle(ctx context.Context, j *job, v verdict, beat *heartbea
 		c.acknowledge(j, v)
 	case retry:
 		c.again(ctx, j, v)
+	case skip:
+		c.count.skipped.Add(1)
+		c.sent(j.m.ack())
 	case reject:
 		c.count.rejected.Add(1)
 		c.logFailure(ctx, j, "consumer: malformed replay instruction; the letter it may have meant is untouched", v)

@@ -1,0 +1,229 @@
+package consumer
+
+import (
+	"slices"
+	"sync"
+
+	"codeberg.org/dataverket/messaging/envelope"
+)
+
+// lanes are what one term of an ordered consumer holds: each message waits in
+// the lane of its key until it is its turn.
+type lanes struct {
+	mu       sync.Mutex
+	track    track
+	arrivals []*ticket // in their order, from the first whose key is not known yet
+	keys     map[string]*keyLane
+	holds    map[string]string // key by the letter that holds it
+}
+
+// keyLane is one key: the message whose turn it is, and those behind it.
+type keyLane struct {
+	running *ticket
+	waiting []*ticket
+	hold    *envelope.HeldKey // nil unless it waits for an operator
+}
+
+// ticket is the place of one message.
+type ticket struct {
+	sequence uint64        // in the main durable's stream, 0 for a replay
+	again    bool          // a handler may have been started for it before
+	turn     chan struct{} // closed when it may run
+	opened   bool          // what follows is known
+
+	keyed  bool // has a key; one without waits for nobody
+	key    string
+	letter string // that it replays, "" for an ordinary delivery
+	source string
+	id     string
+}
+
+// newLanes begins a term: sequences up to high were delivered before, and holds
+// wait for an operator. room is told how many messages came since the oldest
+// that is not settled, whenever that changed.
+func newLanes(high uint64, holds []envelope.HeldKey, room func(ahead int)) *lanes {
+	l := &lanes{track: newTrack(high, room), keys: map[string]*keyLane{}, holds: map[string]string{}}
+	for _, h := range holds {
+		l.hold(h)
+	}
+	return l
+}
+
+// arrive decides on a delivery of the main durable. Only one that is taken gets a
+// ticket, and must be opened.
+func (l *lanes) arrive(m *message, from string) (fate, *ticket) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f, again := l.track.arrive(m, from)
+	if f != taken {
+		return f, nil
+	}
+	t := &ticket{sequence: m.sequence, again: again, turn: make(chan struct{})}
+	l.arrivals = append(l.arrivals, t)
+	return taken, t
+}
+
+// arriveReplay takes a delivery of the replay durable.
+func (l *lanes) arriveReplay(m *message) *ticket {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := &ticket{again: m.delivered > 1, turn: make(chan struct{})}
+	l.arrivals = append(l.arrivals, t)
+	return t
+}
+
+// open completes a ticket. Messages are decoded in parallel; they enter their
+// lanes in the order in which they came.
+func (l *lanes) open(t *ticket) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t.opened = true
+	n := 0
+	for ; n < len(l.arrivals) && l.arrivals[n].opened; n++ {
+		l.enter(l.arrivals[n])
+		l.arrivals[n] = nil
+	}
+	l.arrivals = l.arrivals[n:]
+}
+
+func (l *lanes) enter(t *ticket) {
+	if !t.keyed {
+		close(t.turn)
+		return
+	}
+	k := l.lane(t.key)
+	if k.passes(t) {
+		k.waiting = slices.Insert(k.waiting, 0, t)
+	} else {
+		k.waiting = append(k.waiting, t)
+	}
+	k.next()
+}
+
+func (l *lanes) lane(key string) *keyLane {
+	k := l.keys[key]
+	if k == nil {
+		k = &keyLane{}
+		l.keys[key] = k
+	}
+	return k
+}
+
+// next gives the turn to the first in the lane, if it is anybody's.
+func (k *keyLane) next() {
+	if k.running != nil || len(k.waiting) == 0 || k.hold != nil && !k.passes(k.waiting[0]) {
+		return
+	}
+	k.running, k.waiting[0] = k.waiting[0], nil
+	k.waiting = k.waiting[1:]
+	close(k.running.turn)
+}
+
+// passes reports whether t is what holds the lane: the replay of its letter, or
+// the message itself, come again because terminating it was lost.
+func (k *keyLane) passes(t *ticket) bool {
+	if k.hold == nil {
+		return false
+	}
+	return t.letter == k.hold.LetterID || t.letter == "" && t.source == k.hold.Source && t.id == k.hold.MessageID
+}
+
+// leave ends the turn of a settled message.
+func (l *lanes) leave(t *ticket) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t.sequence > 0 {
+		l.track.settle(t.sequence)
+	}
+	if !t.keyed {
+		return
+	}
+	k := l.keys[t.key]
+	k.running = nil
+	l.advance(t.key, k)
+}
+
+func (l *lanes) advance(key string, k *keyLane) {
+	k.next()
+	if k.running == nil && len(k.waiting) == 0 && k.hold == nil {
+		delete(l.keys, key)
+	}
+}
+
+// hold keeps a key waiting for an operator.
+func (l *lanes) hold(h envelope.HeldKey) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.lane(h.Key)
+	if k.hold != nil {
+		delete(l.holds, k.hold.LetterID)
+	}
+	k.hold = &h
+	l.holds[h.LetterID] = h.Key
+}
+
+// unhold lets the key go on that waits for a letter.
+func (l *lanes) unhold(letter string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key, ok := l.holds[letter]
+	if !ok {
+		return
+	}
+	delete(l.holds, letter)
+	k := l.keys[key]
+	k.hold = nil
+	l.advance(key, k)
+}
+
+// heldByOther reports whether a key waits for a letter other than the given one.
+func (l *lanes) heldByOther(key, letter string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.keys[key]
+	return k != nil && k.hold != nil && k.hold.LetterID != letter
+}
+
+// decided returns the letter that a key waits for and that the message of t, now
+// handled, is or replays. An ordinary delivery that was a duplicate says nothing:
+// the message may be dead.
+func (l *lanes) decided(t *ticket, duplicate bool) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t.letter != "" {
+		if _, ok := l.holds[t.letter]; ok {
+			return t.letter
+		}
+		return ""
+	}
+	if k := l.keys[t.key]; !duplicate && k != nil && k.passes(t) {
+		return k.hold.LetterID
+	}
+	return ""
+}
+
+// letters returns the letters that hold keys.
+func (l *lanes) letters() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	letters := make([]string, 0, len(l.holds))
+	for letter := range l.holds {
+		letters = append(letters, letter)
+	}
+	return letters
+}
+
+// shut takes nothing until reset, and returns the number of the last delivery
+// that was taken since the previous one.
+func (l *lanes) shut() (last uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.track.shut()
+}
+
+// reset takes the deliveries of a subscription. See track.reset.
+func (l *lanes) reset(from string, high uint64, foreign bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.track.reset(from, high, foreign)
+}

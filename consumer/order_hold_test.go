@@ -1,0 +1,175 @@
+package consumer_test
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"codeberg.org/dataverket/messaging/consumer"
+	"codeberg.org/dataverket/messaging/dlq"
+	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/subject"
+	"codeberg.org/dataverket/messaging/topology"
+)
+
+// held is a consumer with HoldKey and real dead letters. Event 1 of key "bad" is
+// poison until it is fixed.
+type held struct {
+	*ledger
+	queue *dlq.Queue
+	fixed atomic.Bool
+	tries atomic.Int64 // of the poison
+}
+
+func setupHeld(t *testing.T, change ...func(*topology.Consumer)) *held {
+	t.Helper()
+	h := &held{ledger: setupLedger(t, append(change, slowAcks)...)}
+	queue, err := dlq.Open(t.Context(), h.js, subject.Plattform, dlq.Config{Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	h.queue = queue
+	return h
+}
+
+func (h *held) start(t *testing.T) *running {
+	t.Helper()
+	c, err := consumer.New(h.js, h.queue, h.ordered(func(c *consumer.Config) { c.Order.HoldKey = true }),
+		h.apply(func(_ context.Context, m envelope.Received[numberV1]) error {
+			if m.Envelope.Subject == "bad" && m.Data.N == 1 {
+				h.tries.Add(1)
+				if !h.fixed.Load() {
+					return envelope.Permanent(errBroken)
+				}
+			}
+			return nil
+		}))
+	require.NoError(t, err)
+	c.SetGlance(20 * time.Millisecond)
+	r := start(t, c)
+	require.Eventually(t, func() bool { return r.Stats().Active }, soon, tick)
+	return r
+}
+
+// letter waits for the one dead letter.
+func (h *held) letter(t *testing.T) (id string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		for l, err := range h.queue.List(context.Background(), dlq.Filter{}) {
+			if err == nil {
+				id = l.ID
+			}
+		}
+		return id != "" && rowsOf(t, h.pool, "inbox_held_keys") == 1
+	}, soon, tick)
+	return id
+}
+
+func (h *held) replay(t *testing.T, id string) {
+	t.Helper()
+	_, err := h.queue.Replay(t.Context(), id, dlq.Request{By: "operator:ola", Reason: "looked into it, DV-412"})
+	require.NoError(t, err)
+}
+
+// state waits until the letter is in a state.
+func (h *held) state(t *testing.T, id string, want dlq.State) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		l, err := h.queue.Show(context.Background(), id)
+		return err == nil && l.State == want
+	}, soon, tick)
+}
+
+// The key waits for the operator, other keys do not; the replay goes before what
+// waits, also when that fills the durable's MaxAckPending.
+func TestHeldKeyWaitsForItsReplayWhichGoesFirst(t *testing.T) {
+	t.Parallel()
+	h := setupHeld(t, func(c *topology.Consumer) { c.MaxAckPending = 17 })
+	h.start(t)
+	h.count(t, "bad", 1, 2, 3, 4)
+	h.count(t, "good", 1, 2, 3)
+	id := h.letter(t)
+	h.awaitEffects(t, "good", 1, 2, 3)
+	rest := []int{5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20}
+	h.count(t, "bad", rest...)
+	require.NoError(t, pauseFor(700*time.Millisecond)) // until the request for replays was renewed
+	require.Empty(t, h.effects("bad"))
+	h.fixed.Store(true)
+	h.replay(t, id)
+	h.awaitEffects(t, "bad", append([]int{1, 2, 3, 4}, rest...)...)
+	h.state(t, id, dlq.StateResolved)
+	h.settled(t)
+	require.Zero(t, rowsOf(t, h.pool, "inbox_held_keys"))
+}
+
+// The successor of an instance that stopped knows which keys wait.
+func TestHeldKeyStaysHeldAfterATakeOver(t *testing.T) {
+	t.Parallel()
+	h := setupHeld(t)
+	first := h.start(t)
+	h.count(t, "bad", 1, 2, 3)
+	id := h.letter(t)
+	require.NoError(t, first.stop())
+	h.start(t)
+	h.count(t, "bad", 4)
+	h.count(t, "good", 1)
+	h.awaitEffects(t, "good", 1)
+	require.Empty(t, h.effects("bad"))
+	h.fixed.Store(true)
+	h.replay(t, id)
+	h.awaitEffects(t, "bad", 1, 2, 3, 4)
+	h.settled(t)
+}
+
+// A replay that fails again decides nothing.
+func TestReplayThatFailsAgainKeepsTheKeyHeld(t *testing.T) {
+	t.Parallel()
+	h := setupHeld(t)
+	h.start(t)
+	h.count(t, "bad", 1, 2)
+	id := h.letter(t)
+	h.replay(t, id)
+	require.Eventually(t, func() bool { return h.tries.Load() == 2 }, soon, tick)
+	h.state(t, id, dlq.StateOpen)
+	require.Empty(t, h.effects("bad"))
+	h.fixed.Store(true)
+	h.replay(t, id)
+	h.awaitEffects(t, "bad", 1, 2)
+}
+
+// An operator who closes the letter lets the key go on without it.
+func TestHeldKeyGoesOnWhenItsLetterIsClosed(t *testing.T) {
+	t.Parallel()
+	h := setupHeld(t)
+	h.start(t)
+	h.count(t, "bad", 1, 2, 3)
+	_, err := h.queue.Discard(t.Context(), h.letter(t), dlq.Request{By: "operator:ola", Reason: "repaired by hand, DV-413"})
+	require.NoError(t, err)
+	h.awaitEffects(t, "bad", 2, 3)
+	h.settled(t)
+	require.Zero(t, rowsOf(t, h.pool, "inbox_held_keys"))
+}
+
+// The key was noted as held, and the process died before the message was
+// terminated. The message comes again; it must not wait for itself.
+func TestMessageThatHoldsItsKeyDoesNotWaitForItself(t *testing.T) {
+	t.Parallel()
+	h := setupHeld(t)
+	h.fixed.Store(true)
+	head := number(t, "bad", 1)
+	h.send(t, head)
+	h.count(t, "bad", 2, 3)
+	e, err := envelope.Decode(head.Data)
+	require.NoError(t, err)
+	f, _, ok, err := h.in.Acquire(t.Context(), h.declared.Stream.Name+"/"+h.declared.Durable, "the dead", time.Second)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.NoError(t, h.in.Hold(t.Context(), f, envelope.HeldKey{Key: "bad", LetterID: letterID, Source: "maskin", MessageID: e.ID}))
+	require.NoError(t, h.in.Release(t.Context(), f))
+	h.start(t)
+	h.awaitEffects(t, "bad", 1, 2, 3)
+	h.settled(t)
+	require.Zero(t, rowsOf(t, h.pool, "inbox_held_keys"))
+}
