@@ -114,8 +114,10 @@ func (c *Consumer) durables() [2]durable {
 // the connection is down; a durable is missing, not as declared or not served;
 // dead letters are refused, so that nothing new but replays is fetched; many
 // messages fail and none succeeds, so that one at a time is fetched; parked
-// messages cannot be read, or there are too many; or every worker is held by a
-// handler that ignores the end of its ctx. Several reasons
+// messages cannot be read, or there are too many; every worker is held by a
+// handler that ignores the end of its ctx; or, with an Order, the lease is not to
+// be had for want of a database, or Order.MaxAhead is reached. An instance that
+// stands by is ready. Several reasons
 // come joined, those about one durable as *NotReadyError. It asks no server and
 // never blocks, so a readiness endpoint may call it at any rate (requirement
 // M2).

@@ -3,7 +3,6 @@ package consumer_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -231,7 +230,7 @@ func TestRollingRestartHandsOverAtOnce(t *testing.T) {
 	f.requireOrder(t, 100, 15)
 	var longest float64
 	require.NoError(t, f.pool.QueryRow(t.Context(), `select max(extract(epoch from gap)) from (select at - lag(at) over (order by at) as gap from effect) g`).Scan(&longest))
-	t.Log(fmt.Sprintf("longest pause %.2f s", longest))
+	t.Logf("longest pause %.2f s", longest)
 }
 
 // A reset makes the server count deliveries from 1 again. A message that kills

@@ -197,3 +197,28 @@ func TestFailingHeadHoldsItsKeyOnlyAndIsBuriedInTheEnd(t *testing.T) {
 	l.settled(t)
 	require.Zero(t, rowsOf(t, l.pool, "inbox_attempts"))
 }
+
+// memory is a Store that holds no leases.
+type memory struct{ consumer.Store }
+
+func TestOrderIsChecked(t *testing.T) {
+	t.Parallel()
+	l := setupLedger(t)
+	refused := func(change func(*consumer.Config)) string {
+		_, err := consumer.New(l.js, l.graves, l.ordered(change), l.apply(nil))
+		require.Error(t, err)
+		return err.Error()
+	}
+	require.Contains(t, refused(func(c *consumer.Config) { c.Store = nil }), "Config.Order: needs a Store")
+	require.Contains(t, refused(func(c *consumer.Config) { c.Store = memory{} }), "Config.Order: needs a Store")
+	require.Contains(t, refused(func(c *consumer.Config) { c.Order.HoldKey = true }), "Config.Order.HoldKey: dead cannot tell")
+	require.Contains(t, refused(func(c *consumer.Config) { c.Order.LeaseTTL = time.Millisecond }), "Config.Order.LeaseTTL: 1ms is out of range")
+	require.Contains(t, refused(func(c *consumer.Config) { c.Order.LeaseTTL = time.Hour }), "Config.Order.LeaseTTL")
+	require.Contains(t, refused(func(c *consumer.Config) { c.Order.MaxAhead = 10 }), "Config.Order.MaxAhead: 10 is out of range")
+	require.Contains(t, refused(func(c *consumer.Config) { c.Order.Shard, c.Order.Shards = 3, 3 }), "Config.Order.Shard: 3 of 3")
+	require.Contains(t, refused(func(c *consumer.Config) { c.Order.Shards = 65 }), "Config.Order.Shard: 0 of 65")
+	effective := consumer.Effective(l.ordered(func(c *consumer.Config) { c.Order = &consumer.Order{} }))
+	require.Equal(t, consumer.DefaultLeaseTTL, effective.Order.LeaseTTL)
+	require.Equal(t, consumer.DefaultMaxAhead, effective.Order.MaxAhead)
+	l.new(t, l.ordered(func(c *consumer.Config) { c.Order = &consumer.Order{Shard: 1, Shards: 2} }), l.apply(nil))
+}
