@@ -172,3 +172,23 @@ func TestCommitAfterTheTakeOverComesBeforeTheSuccessorsNextMessage(t *testing.T)
 	require.ErrorIs(t, <-second, envelope.ErrAlreadyProcessed)
 	require.Equal(t, 1, b.effects(t))
 }
+
+// Around a take-over a batch may hold messages of two terms: those of the earlier
+// one have no effect, the others theirs.
+func TestBatchAppliesNothingOfAnEarlierTerm(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	old := b.acquire(t, "a", time.Minute)
+	require.NoError(t, b.in.Release(t.Context(), old))
+	current := b.acquire(t, "b", time.Minute)
+	all := deliveries(4)
+	for i, d := range all {
+		d.Fence = []envelope.Fence{current, old}[i%2]
+	}
+	errs := together(t, inbox.OnBatch(b.in, provisioned, inbox.Batch{Size: len(all), Wait: time.Second}, applyAll), all...)
+	requireNone(t, []error{errs[0], errs[2]})
+	require.ErrorIs(t, errs[1], envelope.ErrFenced)
+	require.ErrorIs(t, errs[3], envelope.ErrFenced)
+	require.Equal(t, 2, b.effects(t))
+	require.Equal(t, 2, b.rows(t))
+}
