@@ -152,3 +152,31 @@ func (c *Consumer) Open(subject string, header nats.Header, data []byte, replay 
 
 // SetGlance shortens the time between looks at the letters that hold keys.
 func (c *Consumer) SetGlance(d time.Duration) { c.order.glance = d }
+
+// Track is what one term knows of the deliveries it got.
+type Track struct {
+	*track
+	Ahead int // as it was told last
+}
+
+// NewTrack is newTrack.
+func NewTrack(high uint64) *Track {
+	t := &Track{}
+	tr := newTrack(high, func(n int) { t.Ahead = n })
+	t.track = &tr
+	return t
+}
+
+// Arrive is arrive for the given delivery, in words.
+func (t *Track) Arrive(from string, number, sequence uint64, delivered int) string {
+	f, again := t.arrive(&message{consumerSeq: number, sequence: sequence, delivered: delivered}, from)
+	if again {
+		return "again"
+	}
+	return map[fate]string{taken: "taken", ignored: "ignored", missed: "missed", twin: "twin", known: "known"}[f]
+}
+
+// Settle, Shut and Reset are settle, shut and reset.
+func (t *Track) Settle(sequence uint64)                      { t.settle(sequence) }
+func (t *Track) Shut() uint64                                { return t.shut() }
+func (t *Track) Reset(from string, high uint64, others bool) { t.reset(from, high, others) }
