@@ -93,7 +93,7 @@ func New(js jetstream.JetStream, dead DeadLetterer, cfg Config, routes ...envelo
 	for i, d := range c.durables() {
 		c.pulls[i] = c.newPull(d)
 	}
-	if cfg.Store != nil && cfg.Order == nil {
+	if cfg.Store != nil {
 		c.lot = newLot(c)
 	}
 	return c, nil

@@ -91,7 +91,7 @@ func (l *lot) survey(ctx context.Context) error {
 	begun := time.Now()
 	limit := l.look()
 	return l.c.ask(ctx, func(ctx context.Context) error {
-		count, next, err := l.c.cfg.Store.SurveyParked(ctx, l.c.cfg.Consumer.Durable, limit, false)
+		count, next, err := l.c.cfg.Store.SurveyParked(ctx, l.c.cfg.Consumer.Durable, limit, l.c.order != nil)
 		if err != nil {
 			return err
 		}
@@ -132,7 +132,7 @@ func (l *lot) claim(ctx, work context.Context) error {
 	got := 0
 	// A claim whose answer nobody waits for would last until its lease ends.
 	err := l.c.ask(context.WithoutCancel(ctx), func(ctx context.Context) error {
-		rows, err := l.c.cfg.Store.ClaimParked(ctx, l.c.cfg.Consumer.Durable, n, l.c.cfg.Consumer.AckWait, false)
+		rows, err := l.c.cfg.Store.ClaimParked(ctx, l.c.cfg.Consumer.Durable, n, l.c.cfg.Consumer.AckWait, l.c.order != nil)
 		for _, row := range rows {
 			if row.ReleasedBy != "" {
 				l.log.Info("consumer: an operator made a parked message due", "id", row.MessageID, "key", row.Key,
@@ -178,6 +178,10 @@ func (l *lot) reserve(ctx context.Context) int {
 
 // hand gives a message to a worker, or back to the store during a drain.
 func (l *lot) hand(work context.Context, m *message) {
+	if l.c.order != nil {
+		l.c.receiveParked(l.lane, m)
+		return
+	}
 	if l.c.gate.arrive(l.lane) {
 		l.c.crew.run(func() { l.c.work(work, m) })
 		return

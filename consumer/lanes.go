@@ -15,6 +15,7 @@ type lanes struct {
 	arrivals []*ticket // in their order, from the first whose key is not known yet
 	keys     map[string]*keyLane
 	holds    map[string]string // key by the letter that holds it
+	parked   map[string]bool   // keys of which messages may be parked
 }
 
 // keyLane is one key: the message whose turn it is, and those behind it.
@@ -33,16 +34,20 @@ type ticket struct {
 
 	keyed  bool // has a key; one without waits for nobody
 	key    string
+	first  bool   // goes before those that wait in memory: it was parked
 	letter string // that it replays, "" for an ordinary delivery
 	source string
 	id     string
 }
 
-// newLanes begins a term: sequences up to high were delivered before, and holds
-// wait for an operator. room is told how many messages came since the oldest
+// newLanes begins a term: sequences up to high were delivered before, holds wait
+// for an operator, and parked are keys with parked messages. room is told how many messages came since the oldest
 // that is not settled, whenever that changed.
-func newLanes(high uint64, holds []envelope.HeldKey, room func(ahead int)) *lanes {
-	l := &lanes{track: newTrack(high, room), keys: map[string]*keyLane{}, holds: map[string]string{}}
+func newLanes(high uint64, holds []envelope.HeldKey, parked []string, room func(ahead int)) *lanes {
+	l := &lanes{track: newTrack(high, room), keys: map[string]*keyLane{}, holds: map[string]string{}, parked: map[string]bool{}}
+	for _, key := range parked {
+		l.parked[key] = true
+	}
 	for _, h := range holds {
 		l.hold(h)
 	}
@@ -63,11 +68,11 @@ func (l *lanes) arrive(m *message, from string) (fate, *ticket) {
 	return taken, t
 }
 
-// arriveReplay takes a delivery of the replay durable.
-func (l *lanes) arriveReplay(m *message) *ticket {
+// arriveAside takes a delivery of the replay durable, or a parked message.
+func (l *lanes) arriveAside(m *message) *ticket {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	t := &ticket{again: m.delivered > 1, turn: make(chan struct{})}
+	t := &ticket{again: m.delivered > 1, first: m.parked != nil, turn: make(chan struct{})}
 	l.arrivals = append(l.arrivals, t)
 	return t
 }
@@ -92,7 +97,7 @@ func (l *lanes) enter(t *ticket) {
 		return
 	}
 	k := l.lane(t.key)
-	if k.passes(t) {
+	if t.first {
 		k.waiting = slices.Insert(k.waiting, 0, t)
 	} else {
 		k.waiting = append(k.waiting, t)
@@ -111,11 +116,15 @@ func (l *lanes) lane(key string) *keyLane {
 
 // next gives the turn to the first in the lane, if it is anybody's.
 func (k *keyLane) next() {
-	if k.running != nil || len(k.waiting) == 0 || k.hold != nil && !k.passes(k.waiting[0]) {
+	i := 0
+	if k.hold != nil {
+		i = slices.IndexFunc(k.waiting, k.passes)
+	}
+	if k.running != nil || i < 0 || i >= len(k.waiting) {
 		return
 	}
-	k.running, k.waiting[0] = k.waiting[0], nil
-	k.waiting = k.waiting[1:]
+	k.running = k.waiting[i]
+	k.waiting = slices.Delete(k.waiting, i, i+1)
 	close(k.running.turn)
 }
 
@@ -148,6 +157,26 @@ func (l *lanes) advance(key string, k *keyLane) {
 	if k.running == nil && len(k.waiting) == 0 && k.hold == nil {
 		delete(l.keys, key)
 	}
+}
+
+// park notes that a message of a key is parked: its followers must be, too. unpark
+// notes that none is any more, and isParked tells.
+func (l *lanes) park(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.parked[key] = true
+}
+
+func (l *lanes) unpark(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.parked, key)
+}
+
+func (l *lanes) isParked(key string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.parked[key]
 }
 
 // hold keeps a key waiting for an operator.

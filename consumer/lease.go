@@ -139,7 +139,11 @@ func (c *Consumer) takeOver(ctx, work context.Context) (*term, error) {
 	if err != nil {
 		return nil, err // the lease is ours; the next attempt takes it again
 	}
-	t.lanes = newLanes(delivered, holds, func(ahead int) { c.room(t, ahead) })
+	parked, err := o.store.ParkedKeys(ctx, c.cfg.Consumer.Durable)
+	if err != nil {
+		return nil, err
+	}
+	t.lanes = newLanes(delivered, holds, parked, func(ahead int) { c.room(t, ahead) })
 	t.trust(asked.Add(o.LeaseTTL))
 	t.ctx, t.end = context.WithCancelCause(work)
 	return t, nil

@@ -84,6 +84,11 @@ type OrderedStore interface {
 	Release(ctx context.Context, f envelope.Fence) error
 	// Reached notes the highest stream sequence that was delivered.
 	Reached(ctx context.Context, f envelope.Fence, sequence uint64) error
+	// ParkBehind parks p if a message of its key is parked, behind all of them, and
+	// reports whether it is.
+	ParkBehind(ctx context.Context, p *envelope.Parked) (parked bool, err error)
+	// ParkedKeys returns the keys of which messages of a durable are parked.
+	ParkedKeys(ctx context.Context, durable string) ([]string, error)
 	// HeldKeys returns the keys that wait for an operator.
 	HeldKeys(ctx context.Context, f envelope.Fence) ([]envelope.HeldKey, error)
 	// Hold notes that a key waits for an operator.

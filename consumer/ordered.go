@@ -32,7 +32,7 @@ func (c *Consumer) receiveOrdered(d durable, raw *nats.Msg, stray bool) {
 		return
 	}
 	if d.replay {
-		ticket := t.lanes.arriveReplay(m)
+		ticket := t.lanes.arriveAside(m)
 		c.crew.run(func() { c.serve(t, ticket, m) })
 		return
 	}
@@ -161,6 +161,9 @@ func (c *Consumer) awaitTurn(t *term, ticket *ticket) bool {
 // between attempts no worker.
 func (c *Consumer) tryInPlace(t *term, ticket *ticket, j *job, beat *heartbeat) verdict {
 	for {
+		if v := c.follow(t, ticket, j); v.action != 0 {
+			return v
+		}
 		if !c.mass.enter(t.ctx) {
 			return verdict{action: release, err: errShutdown}
 		}
@@ -175,14 +178,22 @@ func (c *Consumer) tryInPlace(t *term, ticket *ticket, j *job, beat *heartbeat) 
 		if errors.Is(v.err, envelope.ErrFenced) {
 			t.end(fmt.Errorf("%w: %w", errLeaseLost, v.err))
 		}
+		if v.elsewhere && ticket.keyed {
+			t.lanes.park(ticket.key)
+		}
 		if v.action == ack {
 			v = c.goOn(t, ticket, v)
 		}
 		c.watchMass(j, v)
 		switch {
+		case v.action == retry && j.m.parked != nil:
+			return v // it waits where it is
 		case v.action == retry:
 			c.count.retried.Add(1)
 			c.logFailure(t.ctx, j, "consumer: attempt failed", v, "delay", v.delay)
+			if v.delay = c.parkHead(t, ticket, j, v); v.delay < 0 {
+				return verdict{action: moved}
+			}
 		case v.action == release && v.delay > 0:
 			c.logFailure(t.ctx, j, "consumer: an attempt could not be begun", v, "delay", v.delay)
 		default:
@@ -236,6 +247,12 @@ func (c *Consumer) conclude(t *term, ticket *ticket, j *job, v verdict, beat *he
 		return
 	}
 	if !t.stands() {
+		return
+	}
+	if v.action == moved {
+		beat.stop()
+		c.sent(j.m.ack())
+		t.lanes.leave(ticket)
 		return
 	}
 	if c.settle(t.ctx, j, v, beat); t.ctx.Err() == nil {

@@ -39,7 +39,7 @@ type Parking interface {
 // MaxAckPending 1 it must not: whoever declares that wants the followers of a
 // failing message to wait.
 func (c Config) parks() bool {
-	return c.Store != nil && c.Consumer.MaxAckPending != 1 && c.Order == nil
+	return c.Store != nil && (c.Consumer.MaxAckPending != 1 || c.Order != nil)
 }
 
 // maxDelay is the longest delay between two attempts.

@@ -26,6 +26,8 @@ const (
 	reject
 	// skip: acknowledged untouched, since another shard handles it.
 	skip
+	// moved: an ordered message that is parked now, and acknowledged.
+	moved
 )
 
 // verdict is the judgement of one delivery.

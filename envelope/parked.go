@@ -25,7 +25,8 @@ type Parked struct {
 	LetterID string
 	// Durable is the consumer that parked it and will handle it.
 	Durable string
-	// Key is the ordering key: the envelope's subject.
+	// Key is the ordering key: the envelope's subject, unless the consumer has an
+	// order by something else.
 	Key string
 
 	// Stream, StreamCreated and Sequence are where the original is stored. The
@@ -49,6 +50,9 @@ type Parked struct {
 	// ReleasedBy and ReleaseReason tell which operator made the message due before
 	// its time, and why; empty if nobody did.
 	ReleasedBy, ReleaseReason string
+	// Fence is the lease under which an ordered consumer parks it; zero where any
+	// instance may.
+	Fence Fence
 	// Claim is set on a message that is due and was handed to a process: what it
 	// does with it has an effect only while the claim is its own.
 	Claim string

@@ -33,8 +33,8 @@ import (
 
 // leaseSQL are the statements about leases and held keys.
 type leaseSQL struct {
-	acquire, evict, renew, release, reached, fence string
-	held, hold, unhold                             string
+	acquire, evict, renew, release, reached, stands, fence string
+	held, hold, unhold                                     string
 }
 
 func newLeaseSQL(schema string) leaseSQL {
@@ -62,6 +62,8 @@ update {{schema}}.inbox_leases set expires_at = '-infinity'
 		reached: in(`
 update {{schema}}.inbox_leases set delivered = greatest(delivered, $3)
  where name = $1 and term = $2` + raiseCommit),
+		stands: in(`
+select exists (select from {{schema}}.inbox_leases where name = $1 and term = $2)`),
 		fence: in(`
 select exists (select from {{schema}}.inbox_leases where name = $1 and term = $2),
        pg_advisory_xact_lock_shared(hashtextextended($1, 0))`),
@@ -93,6 +95,18 @@ func (in *Inbox) queueFence(b *pgx.Batch, f envelope.Fence) {
 		}
 		return envelope.ErrFenced
 	})
+}
+
+// stands fails with envelope.ErrFenced unless f is zero or its lease still stands.
+func (in *Inbox) stands(ctx context.Context, f envelope.Fence) (err error) {
+	stands := true
+	if f.Term != 0 {
+		err = in.pool.QueryRow(ctx, in.leases.stands, f.Lease, f.Term).Scan(&stands)
+	}
+	if err == nil && !stands {
+		err = envelope.ErrFenced
+	}
+	return err
 }
 
 // Acquire takes the lease of that name for ttl, if nobody has it or it is the

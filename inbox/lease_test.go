@@ -192,3 +192,32 @@ func TestBatchAppliesNothingOfAnEarlierTerm(t *testing.T) {
 	require.Equal(t, 2, b.effects(t))
 	require.Equal(t, 2, b.rows(t))
 }
+
+// An instance that was overtaken parks nothing: it may be handled already, and its
+// followers too.
+func TestParkingIsFenced(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	old := b.acquire(t, "a", time.Minute)
+	m := newMessage()
+	p := &envelope.Parked{
+		Source: m.Source, MessageID: m.ID, Durable: "plattform__from_maskin", Key: "srv-1", Stream: "DV_MASKIN_EVT",
+		StreamCreated: time.Now(), Sequence: 1, StoredAt: time.Now(), Subject: "dv.maskin.evt.server.provisioned", Data: []byte("{}"), Attempts: 1, Fence: old,
+	}
+	require.NoError(t, b.in.Park(t.Context(), p, time.Hour))
+	require.NoError(t, b.in.Park(t.Context(), p, time.Hour), "a repeat")
+	require.NoError(t, b.in.Release(t.Context(), old))
+	current := b.acquire(t, "b", time.Minute)
+	next := *p
+	next.MessageID, next.Sequence = newMessage().ID, 2
+	require.ErrorIs(t, b.in.Park(t.Context(), &next, time.Hour), envelope.ErrFenced)
+	_, err := b.in.ParkBehind(t.Context(), &next)
+	require.ErrorIs(t, err, envelope.ErrFenced)
+	next.Fence = current
+	parked, err := b.in.ParkBehind(t.Context(), &next)
+	require.NoError(t, err)
+	require.True(t, parked)
+	keys, err := b.in.ParkedKeys(t.Context(), p.Durable)
+	require.NoError(t, err)
+	require.Equal(t, []string{"srv-1"}, keys)
+}

@@ -20,9 +20,14 @@ import (
 // does not.
 
 // Park commits that p waits here until delay has passed. A message that is parked
-// already stays as it is. Afterwards its delivery may be acknowledged.
+// already stays as it is. Afterwards its delivery may be acknowledged. It fails with
+// envelope.ErrFenced where another instance has taken over p.Fence.
 func (in *Inbox) Park(ctx context.Context, p *envelope.Parked, delay time.Duration) error {
-	if _, err := in.pool.Exec(ctx, in.parking.park, append(in.parkArgs(p), delay.Microseconds())...); err != nil {
+	tag, err := in.pool.Exec(ctx, in.parking.park, append(in.parkArgs(p), delay.Microseconds())...)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = in.stands(ctx, p.Fence)
+	}
+	if err != nil {
 		return in.explain("park message "+p.MessageID, err)
 	}
 	return nil
@@ -30,9 +35,13 @@ func (in *Inbox) Park(ctx context.Context, p *envelope.Parked, delay time.Durati
 
 // ParkBehind parks p if its key is parked, behind the key's other messages, and
 // reports whether it is: a later message of a key must not overtake one that
-// waits. It is due as soon as it is the first of its key.
+// waits. It is due as soon as it is the first of its key. It fails with
+// envelope.ErrFenced where another instance has taken over p.Fence.
 func (in *Inbox) ParkBehind(ctx context.Context, p *envelope.Parked) (parked bool, err error) {
 	tag, err := in.pool.Exec(ctx, in.parking.parkBehind, in.parkArgs(p)...)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = in.stands(ctx, p.Fence)
+	}
 	if err == nil && tag.RowsAffected() == 0 { // the key is free, or p is there
 		err = in.pool.QueryRow(ctx, in.parking.isParked, in.consumer, p.Source, p.MessageID, p.LetterID).Scan(&parked)
 	} else {
@@ -49,6 +58,7 @@ func (in *Inbox) parkArgs(p *envelope.Parked) []any {
 	return []any{
 		in.consumer, p.Source, p.MessageID, p.LetterID, p.Durable, p.Key, p.Stream, p.Subject,
 		p.StreamCreated, int64(p.Sequence), p.StoredAt, textOnly(p.Reason), headerFields(p.Header), p.Data, p.Attempts,
+		p.Fence.Lease, p.Fence.Term,
 	}
 }
 

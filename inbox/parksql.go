@@ -13,15 +13,15 @@ func newParkingSQL(schema string) parkingSQL {
 	in := func(sql string) string { return strings.ReplaceAll(sql, "{{schema}}", schema) }
 	return parkingSQL{
 		// Somebody else may have parked a copy meanwhile: that one stays.
-		park: in(parkText + `
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, clock_timestamp() + $16::bigint * interval '1 microsecond')
+		park: in(parkText + parkedText + `, clock_timestamp() + $18::bigint * interval '1 microsecond'
+ where ` + unfencedText + `
 on conflict do nothing` + raiseCommit),
 
 		// The look for the key locks nothing. A head that is being handled in this
 		// moment is seen or not; either way the message is behind it in order.
-		parkBehind: in(parkText + `
-select $1, $2, $3::uuid, $4, $5, $6, $7, $8, $9::timestamptz, $10::bigint, $11::timestamptz, $12, $13::bytea[], $14::bytea, $15::integer, clock_timestamp()
+		parkBehind: in(parkText + parkedText + `, clock_timestamp()
  where exists (select from {{schema}}.inbox_parked where consumer = $1 and durable = $5 and ordering_key = $6)
+   and ` + unfencedText + `
 on conflict do nothing` + raiseCommit),
 
 		// At most $3 rows are counted.
@@ -70,6 +70,13 @@ select distinct ordering_key from {{schema}}.inbox_parked where consumer = $1 an
 const parkText = `
 insert into {{schema}}.inbox_parked (consumer, source, message_id, letter_id, durable, ordering_key, stream, subject,
   stream_created, sequence, stored_at, reason, headers, data, attempts, due_at)`
+
+const parkedText = `
+select $1, $2, $3::uuid, $4, $5, $6, $7, $8, $9::timestamptz, $10::bigint, $11::timestamptz, $12, $13::bytea[], $14::bytea, $15::integer`
+
+// unfencedText lets an ordered consumer park nothing once it was overtaken. As for
+// a handler, a look without a lock is enough: see lease.go.
+const unfencedText = `($17::bigint = 0 or exists (select from {{schema}}.inbox_leases where name = $16 and term = $17::bigint))`
 
 // untilText is how long it is until the first is due, in microseconds; null if
 // there is none.

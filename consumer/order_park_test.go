@@ -1,0 +1,91 @@
+package consumer_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"codeberg.org/dataverket/messaging/consumer"
+	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/topology"
+)
+
+// postpone asks for a long delay for event 1 of key "bad" until it is ready.
+func (l *ledger) postpone(ready *atomic.Bool) envelope.Route {
+	return l.apply(func(_ context.Context, m envelope.Received[numberV1]) error {
+		if m.Envelope.Subject == "bad" && m.Data.N == 1 && !ready.Load() {
+			return envelope.RetryAfter(300*time.Millisecond, errBroken)
+		}
+		return nil
+	})
+}
+
+func parking(c *consumer.Config) { c.ParkAfter = 50 * time.Millisecond }
+
+// What waits for long is parked with its followers: nothing holds places of the
+// durable, other keys flow, and the order is kept, also for what comes later.
+func TestParkedHeadTakesItsFollowersAlongAndKeepsTheirOrder(t *testing.T) {
+	t.Parallel()
+	l := setupLedger(t, slowAcks, func(c *topology.Consumer) { c.MaxAckPending = 4 })
+	var ready atomic.Bool
+	r := l.run(t, l.ordered(parking, func(c *consumer.Config) { c.Concurrency = 4 }), l.postpone(&ready))
+	numbers := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
+	l.count(t, "bad", numbers...)
+	l.count(t, "good", 1, 2, 3)
+	l.settled(t)
+	require.Equal(t, []int{1, 2, 3}, l.effects("good"))
+	require.Empty(t, l.effects("bad"))
+	require.Equal(t, len(numbers), rowsOf(t, l.pool, "inbox_parked"))
+	require.Equal(t, uint64(len(numbers)), r.Stats().Parked)
+	ready.Store(true)
+	l.awaitEffects(t, "bad", numbers...)
+	require.Eventually(t, func() bool { return rowsOf(t, l.pool, "inbox_parked") == 0 }, soon, tick)
+	l.count(t, "bad", 13, 14)
+	l.awaitEffects(t, "bad", append(numbers, 13, 14)...)
+	require.Zero(t, rowsOf(t, l.pool, "inbox_parked"))
+	require.Empty(t, l.graves.all())
+}
+
+// The successor knows the parked keys before it takes the first message.
+func TestParkedKeyKeepsItsOrderOverATakeOver(t *testing.T) {
+	t.Parallel()
+	l := setupLedger(t, slowAcks)
+	var ready atomic.Bool
+	first := l.run(t, l.ordered(parking), l.postpone(&ready))
+	l.count(t, "bad", 1, 2, 3)
+	l.settled(t)
+	require.NoError(t, first.stop())
+	l.count(t, "bad", 4)
+	l.run(t, l.ordered(parking), l.postpone(&ready))
+	l.count(t, "good", 1)
+	l.awaitEffects(t, "good", 1)
+	l.count(t, "bad", 5)
+	l.settled(t)
+	require.Empty(t, l.effects("bad"))
+	ready.Store(true)
+	l.awaitEffects(t, "bad", 1, 2, 3, 4, 5)
+}
+
+// A message was parked, and the process died before it was acknowledged. It comes
+// again, and its followers wait all the same.
+func TestRedeliveryOfAParkedHeadDoesNotLetItsFollowersPass(t *testing.T) {
+	t.Parallel()
+	l := setupLedger(t, slowAcks)
+	var ready atomic.Bool
+	first := l.run(t, l.ordered(parking), l.postpone(&ready))
+	l.count(t, "bad", 1)
+	l.settled(t)
+	require.NoError(t, first.stop())
+	_, err := l.js.ResetConsumerToSequence(t.Context(), l.declared.Stream.Name, l.declared.Durable, 1)
+	require.NoError(t, err)
+	l.count(t, "bad", 2, 3)
+	l.run(t, l.ordered(parking), l.postpone(&ready))
+	l.settled(t)
+	require.Empty(t, l.effects("bad"))
+	require.Equal(t, 3, rowsOf(t, l.pool, "inbox_parked"))
+	ready.Store(true)
+	l.awaitEffects(t, "bad", 1, 2, 3)
+}
