@@ -86,8 +86,9 @@
 //     open transactions are ended at the take-over.
 //
 // The limits: Messages that wait are held in memory and take one of the durable's
-// MaxAckPending places each; one hot key whose head fails can take them all, and
-// then nothing is fetched until it is done. Nor is it when Order.MaxAhead messages
+// MaxAckPending places each, unless the head of their key is parked (see Long
+// delays); one hot key whose head fails can take them all, and then nothing is
+// fetched until it is done. Nor is it when Order.MaxAhead messages
 // came since the oldest that is not done. A dead letter without HoldKey, and its
 // replay, leave the order; so does a message that the producer published out of
 // order. The pool of the inbox needs two connections more than Concurrency: a

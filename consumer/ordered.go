@@ -258,6 +258,9 @@ func (c *Consumer) conclude(t *term, ticket *ticket, j *job, v verdict, beat *he
 	if c.settle(t.ctx, j, v, beat); t.ctx.Err() == nil {
 		t.lanes.leave(ticket)
 	}
+	if j.m.parked != nil && v.action != retry {
+		c.lot.expect(0) // the next of its key is due
+	}
 }
 
 // rebase resets the durable to its ack floor, so that this instance gets all that
