@@ -70,7 +70,8 @@
 //   - A message that fails is tried again in its place. It holds those of its key
 //     and no other. When it becomes a dead letter its key goes on, or with
 //     Order.HoldKey waits until an operator replays the letter, which goes before
-//     all that wait, or closes it.
+//     all that wait, or closes it. What waits for an operator, or behind a message
+//     that is parked, is parked too, in its order.
 //   - Exactly one instance of a durable is active, by a lease in the database of
 //     Config.Store. The others stand by, ready; Stats.Active tells which is which.
 //     A stop hands over at once, a death after Order.LeaseTTL.
@@ -146,7 +147,7 @@
 // over after that, and an interrupted one is given back at once. What was parked
 // by a replica that died, or made due by an operator, is found within 5 s.
 //
-// Without a Store, and with MaxAckPending 1, where followers wait for a failing
+// Without a Store, and with MaxAckPending 1 and no Order, where followers wait for a failing
 // message, nothing is parked and delays are cut to 10 min ([MaxRetryAfter]). So
 // they are while Config.MaxParked messages are parked, which Ready tells, or
 // while the database refuses. To tell a stream from one that was made anew under

@@ -16,6 +16,7 @@ type lanes struct {
 	keys     map[string]*keyLane
 	holds    map[string]string // key by the letter that holds it
 	parked   map[string]bool   // keys of which messages may be parked
+	mayPark  func() bool       // whether what waits for an operator may be parked
 }
 
 // keyLane is one key: the message whose turn it is, and those behind it.
@@ -35,6 +36,7 @@ type ticket struct {
 	keyed  bool // has a key; one without waits for nobody
 	key    string
 	first  bool   // goes before those that wait in memory: it was parked
+	aside  bool   // its turn is to be parked: its key waits for an operator
 	letter string // that it replays, "" for an ordinary delivery
 	source string
 	id     string
@@ -43,8 +45,8 @@ type ticket struct {
 // newLanes begins a term: sequences up to high were delivered before, holds wait
 // for an operator, and parked are keys with parked messages. room is told how many messages came since the oldest
 // that is not settled, whenever that changed.
-func newLanes(high uint64, holds []envelope.HeldKey, parked []string, room func(ahead int)) *lanes {
-	l := &lanes{track: newTrack(high, room), keys: map[string]*keyLane{}, holds: map[string]string{}, parked: map[string]bool{}}
+func newLanes(high uint64, holds []envelope.HeldKey, parked []string, room func(ahead int), mayPark func() bool) *lanes {
+	l := &lanes{mayPark: mayPark, track: newTrack(high, room), keys: map[string]*keyLane{}, holds: map[string]string{}, parked: map[string]bool{}}
 	for _, key := range parked {
 		l.parked[key] = true
 	}
@@ -72,7 +74,7 @@ func (l *lanes) arrive(m *message, from string) (fate, *ticket) {
 func (l *lanes) arriveAside(m *message) *ticket {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	t := &ticket{again: m.delivered > 1, first: m.parked != nil, turn: make(chan struct{})}
+	t := &ticket{again: m.delivered > 1 || m.parked != nil, first: m.parked != nil, turn: make(chan struct{})}
 	l.arrivals = append(l.arrivals, t)
 	return t
 }
@@ -102,7 +104,7 @@ func (l *lanes) enter(t *ticket) {
 	} else {
 		k.waiting = append(k.waiting, t)
 	}
-	k.next()
+	l.next(k)
 }
 
 func (l *lanes) lane(key string) *keyLane {
@@ -114,16 +116,22 @@ func (l *lanes) lane(key string) *keyLane {
 	return k
 }
 
-// next gives the turn to the first in the lane, if it is anybody's.
-func (k *keyLane) next() {
-	i := 0
+// next gives the turn to the first in the lane, if it is anybody's. While the key
+// waits for an operator it is that of what the operator decides about; others get
+// it to be parked, so that they hold no places of the durable.
+func (l *lanes) next(k *keyLane) {
+	i, aside := 0, false
 	if k.hold != nil {
-		i = slices.IndexFunc(k.waiting, k.passes)
+		if i = slices.IndexFunc(k.waiting, k.passes); i < 0 && l.mayPark() {
+			i = slices.IndexFunc(k.waiting, func(t *ticket) bool { return t.sequence > 0 })
+			aside = true
+		}
 	}
 	if k.running != nil || i < 0 || i >= len(k.waiting) {
 		return
 	}
 	k.running = k.waiting[i]
+	k.running.aside = aside
 	k.waiting = slices.Delete(k.waiting, i, i+1)
 	close(k.running.turn)
 }
@@ -153,7 +161,7 @@ func (l *lanes) leave(t *ticket) {
 }
 
 func (l *lanes) advance(key string, k *keyLane) {
-	k.next()
+	l.next(k)
 	if k.running == nil && len(k.waiting) == 0 && k.hold == nil {
 		delete(l.keys, key)
 	}

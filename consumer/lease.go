@@ -139,11 +139,14 @@ func (c *Consumer) takeOver(ctx, work context.Context) (*term, error) {
 	if err != nil {
 		return nil, err // the lease is ours; the next attempt takes it again
 	}
+	if err := o.store.ReclaimParked(ctx, c.cfg.Consumer.Durable); err != nil {
+		return nil, err
+	}
 	parked, err := o.store.ParkedKeys(ctx, c.cfg.Consumer.Durable)
 	if err != nil {
 		return nil, err
 	}
-	t.lanes = newLanes(delivered, holds, parked, func(ahead int) { c.room(t, ahead) })
+	t.lanes = newLanes(delivered, holds, parked, func(ahead int) { c.room(t, ahead) }, func() bool { return c.lot.full() == nil })
 	t.trust(asked.Add(o.LeaseTTL))
 	t.ctx, t.end = context.WithCancelCause(work)
 	return t, nil

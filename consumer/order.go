@@ -44,9 +44,8 @@ type Order struct {
 
 	// HoldKey keeps a key waiting when one of its messages becomes a dead letter,
 	// until an operator replays the letter, and it succeeds, or closes it. The
-	// replay goes before those that wait. What waits holds MaxAckPending places:
-	// when they are used up nothing is fetched, and Ready says so. A message that
-	// contradicts itself or cannot be decoded has no key to hold. Needs a
+	// replay goes before those that wait, which are parked meanwhile (see the
+	// package documentation, Long delays). A message that contradicts itself or cannot be decoded has no key to hold. Needs a
 	// DeadLetterer that is a LetterState, as *dlq.Queue is. Default false: the
 	// key goes on.
 	HoldKey bool
@@ -87,6 +86,9 @@ type OrderedStore interface {
 	// ParkBehind parks p if a message of its key is parked, behind all of them, and
 	// reports whether it is.
 	ParkBehind(ctx context.Context, p *envelope.Parked) (parked bool, err error)
+	// ReclaimParked ends the claims that earlier holders of the lease left on parked
+	// messages of a durable.
+	ReclaimParked(ctx context.Context, durable string) error
 	// ParkedKeys returns the keys of which messages of a durable are parked.
 	ParkedKeys(ctx context.Context, durable string) ([]string, error)
 	// HeldKeys returns the keys that wait for an operator.

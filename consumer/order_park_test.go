@@ -89,3 +89,49 @@ func TestRedeliveryOfAParkedHeadDoesNotLetItsFollowersPass(t *testing.T) {
 	ready.Store(true)
 	l.awaitEffects(t, "bad", 1, 2, 3)
 }
+
+// An instance died with a claim on the head of a key. Its successor does not wait
+// for the claim to run out.
+func TestTakeOverEndsTheClaimsOfTheDead(t *testing.T) {
+	t.Parallel()
+	l := setupLedger(t, slowAcks)
+	var ready atomic.Bool
+	first := l.run(t, l.ordered(parking), l.postpone(&ready))
+	l.count(t, "bad", 1, 2)
+	l.settled(t)
+	require.NoError(t, first.stop())
+	_, err := l.pool.Exec(t.Context(), `update messaging.inbox_parked set due_at = clock_timestamp()`)
+	require.NoError(t, err)
+	claimed, err := l.in.ClaimParked(t.Context(), l.declared.Durable, 10, time.Hour, true)
+	require.NoError(t, err)
+	require.Len(t, claimed, 1)
+	ready.Store(true)
+	l.run(t, l.ordered(parking), l.postpone(&ready))
+	l.awaitEffects(t, "bad", 1, 2)
+}
+
+// A message that is parked behind another has had no start. One that kills its
+// process is found out all the same.
+func TestParkedFollowerThatKillsIsFoundOut(t *testing.T) {
+	t.Parallel()
+	f := setupFleet(t, 0)
+	killer := number(t, "killer", 1)
+	f.send(t, killer)
+	e, err := envelope.Decode(killer.Data)
+	require.NoError(t, err)
+	s, err := f.js.Stream(t.Context(), f.declared.Stream.Name)
+	require.NoError(t, err)
+	require.NoError(t, f.in.Park(t.Context(), &envelope.Parked{
+		Source: "maskin", MessageID: e.ID, Durable: f.declared.Durable, Key: "killer", Stream: f.declared.Stream.Name,
+		StreamCreated: s.CachedInfo().Created, Sequence: 1, StoredAt: time.Now(), Subject: killer.Subject,
+		Header: envelope.Header(killer.Header), Data: killer.Data,
+	}, 0))
+	for deaths := 0; rowsOf(t, f.pool, "inbox_parked") > 0; deaths++ {
+		require.LessOrEqual(t, deaths, 5, "the message kills on and on")
+		pid := f.start(t)
+		require.Eventually(t, func() bool {
+			return len(f.children[pid]) > 0 || rowsOf(t, f.pool, "inbox_parked") == 0
+		}, soon, tick)
+		f.kill(t, pid)
+	}
+}

@@ -52,21 +52,29 @@ func (c *Consumer) parkHead(t *term, ticket *ticket, j *job, v verdict) time.Dur
 
 var errReplay = errors.New("consumer: replays of an ordered consumer are not parked")
 
-// follow parks a message whose key is parked behind the others of its key. The
-// verdict is zero if it may be attempted.
+// follow parks a message whose key is parked behind the others of its key, and one
+// whose key waits for an operator: it is due at once, and waits in its lane only
+// when it is the first of its key. The verdict is zero if it may be attempted.
 func (c *Consumer) follow(t *term, ticket *ticket, j *job) verdict {
-	for attempt := 1; ticket.keyed && ticket.sequence > 0 && t.lanes.isParked(ticket.key); attempt++ {
-		err := c.lot.full()
-		parked := false
+	for attempt := 1; ticket.aside || ticket.keyed && ticket.sequence > 0 && t.lanes.isParked(ticket.key); attempt++ {
+		var parked bool
+		var err error
+		if !ticket.aside {
+			err = c.lot.full()
+		}
 		if err == nil {
 			err = c.storeParked(t, ticket, j, errBehind, func(ctx context.Context, row *envelope.Parked) (err error) {
-				row.Attempts = 0
+				row.Attempts, parked = 0, true
+				if ticket.aside {
+					return c.cfg.Store.Park(ctx, row, 0)
+				}
 				parked, err = c.order.store.ParkBehind(ctx, row)
 				return err
 			})
 		}
 		switch {
 		case err == nil && parked:
+			t.lanes.park(ticket.key)
 			c.lot.parked(0)
 			return verdict{action: moved}
 		case err == nil:
@@ -80,7 +88,7 @@ func (c *Consumer) follow(t *term, ticket *ticket, j *job) verdict {
 	return verdict{}
 }
 
-var errBehind = errors.New("consumer: an earlier message of its key is parked")
+var errBehind = errors.New("consumer: an earlier message of its key is parked, or a dead letter that holds it")
 
 // storeParked has the store keep the message of j, under the lease.
 func (c *Consumer) storeParked(t *term, ticket *ticket, j *job, why error, keep func(context.Context, *envelope.Parked) error) error {

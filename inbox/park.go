@@ -88,6 +88,15 @@ func headerOf(fields [][]byte) envelope.Header {
 	return h
 }
 
+// ReclaimParked ends all claims on parked messages of a durable, which are due then:
+// who takes over an ordered durable has nobody beside it.
+func (in *Inbox) ReclaimParked(ctx context.Context, durable string) error {
+	if _, err := in.pool.Exec(ctx, in.parking.reclaim, in.consumer, durable); err != nil {
+		return in.explain("end the claims on parked messages", err)
+	}
+	return nil
+}
+
 // ParkedKeys returns the ordering keys of which messages of a durable are parked.
 func (in *Inbox) ParkedKeys(ctx context.Context, durable string) ([]string, error) {
 	rows, err := in.pool.Query(ctx, in.parking.keys, in.consumer, durable)

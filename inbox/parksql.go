@@ -6,7 +6,7 @@ import "strings"
 // where one message is meant, $2 to $4 are its source, id and letter, and $5 is
 // its claim.
 type parkingSQL struct {
-	park, survey, surveyHeads, claim, claimHeads, extend, giveBack, unpark, hold, isParked, parkBehind, keys string
+	park, survey, surveyHeads, claim, claimHeads, extend, giveBack, unpark, hold, isParked, parkBehind, keys, reclaim string
 }
 
 func newParkingSQL(schema string) parkingSQL {
@@ -61,6 +61,12 @@ select from {{schema}}.inbox_parked
 
 		isParked: in(`
 select exists (select from {{schema}}.inbox_parked where consumer = $1 and source = $2 and message_id = $3 and letter_id = $4)`),
+
+		reclaim: in(`
+update {{schema}}.inbox_parked as p set claim = '', due_at = clock_timestamp()
+  from (select consumer, source, message_id, letter_id from {{schema}}.inbox_parked
+         where consumer = $1 and durable = $2 and claim <> '' for update skip locked) as left_behind
+ where (p.consumer, p.source, p.message_id, p.letter_id) = (left_behind.consumer, left_behind.source, left_behind.message_id, left_behind.letter_id)`),
 
 		keys: in(`
 select distinct ordering_key from {{schema}}.inbox_parked where consumer = $1 and durable = $2`),
