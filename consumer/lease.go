@@ -13,6 +13,7 @@ import (
 
 // Reasons for which a term ends or begins.
 var (
+	errNoBroker  = errors.New("consumer: not connected to NATS for as long as a lease lasts")
 	errLeaseLost = errors.New("consumer: the lease is lost")
 	errTakeOver  = errors.New("consumer: taking over")
 	errMissed    = errors.New("deliveries went to another client of this durable, or were lost with a connection; it is reset to its ack floor")
@@ -106,6 +107,10 @@ func (o *ordered) setTrouble(err error) {
 func (c *Consumer) compete(ctx, work context.Context) {
 	o := c.order
 	for ctx.Err() == nil {
+		if !c.js.Conn().IsConnected() {
+			pause(ctx, o.LeaseTTL/20) // another replica may have a broker
+			continue
+		}
 		t, err := c.takeOver(ctx, work)
 		if ctx.Err() != nil && t == nil {
 			return
@@ -209,17 +214,29 @@ func (c *Consumer) standDown(t *term) {
 	}
 	<-t.over
 	c.log.Warn("consumer: no longer active", "durable", c.cfg.Consumer.Durable, "term", t.fence.Term, "reason", context.Cause(t.ctx))
+	if errors.Is(context.Cause(t.ctx), errNoBroker) {
+		c.yieldLease(t)
+	}
 }
 
 // renew keeps the lease until the term ends, and ends it when it cannot. One slow
-// answer does not cost the lease: it is asked again while the lease is trusted.
+// answer does not cost the lease: it is asked again while the lease is trusted. An
+// instance that has had no broker for as long as a lease lasts gives it up.
 func (c *Consumer) renew(t *term) {
 	o := c.order
+	connected := time.Now()
 	for wait := o.LeaseTTL / 3; ; {
 		if pause(t.ctx, wait); t.ctx.Err() != nil {
 			return
 		}
 		asked := time.Now()
+		if c.js.Conn().IsConnected() {
+			connected = asked
+		}
+		if asked.Sub(connected) > o.LeaseTTL {
+			t.end(errNoBroker)
+			return
+		}
 		ctx, cancel := context.WithDeadline(t.ctx, *t.until.Load())
 		held, err := o.store.Renew(ctx, t.fence, o.LeaseTTL)
 		cancel()
@@ -246,6 +263,11 @@ func (c *Consumer) resign() {
 	c.setTerm(nil)
 	t.end(errShutdown)
 	<-t.over
+	c.yieldLease(t)
+}
+
+// yieldLease lets a standby take over at once. It is best effort.
+func (c *Consumer) yieldLease(t *term) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.order.LeaseTTL/2)
 	defer cancel()
 	if err := c.order.store.Release(ctx, t.fence); err != nil {

@@ -302,3 +302,25 @@ func TestKeyFunctionDecidesWhatKeepsItsOrder(t *testing.T) {
 	require.Equal(t, envelope.ClassPoison, l.graves.await(t, 1)[0].Class)
 	require.False(t, slices.Contains(order.names(), "bad"))
 }
+
+// The active instance has a database and no broker. It does not keep the standby
+// from work.
+func TestInstanceWithoutABrokerGivesTheLeaseUp(t *testing.T) {
+	t.Parallel()
+	server := dvtest.Server(t)
+	l := ledgerOn(t, setupOn(t, server.Connect(t).JetStream(), slowAcks, func(c *topology.Consumer) { c.MaxAckPending = 100 }))
+	line := &link{}
+	c, err := consumer.New(line.connect(t, server), l.graves, l.ordered(), l.apply(nil))
+	require.NoError(t, err)
+	active := start(t, c)
+	require.Eventually(t, func() bool { return active.Stats().Active }, soon, tick)
+	standby := l.run(t, l.ordered(), l.apply(nil))
+	l.count(t, "a", 1, 2, 3)
+	l.awaitEffects(t, "a", 1, 2, 3)
+	line.cut()
+	l.count(t, "a", 4, 5, 6)
+	l.awaitEffects(t, "a", 1, 2, 3, 4, 5, 6)
+	require.True(t, standby.Stats().Active)
+	require.False(t, active.Stats().Active)
+	require.Error(t, active.Ready())
+}
