@@ -135,3 +135,29 @@ func TestParkedFollowerThatKillsIsFoundOut(t *testing.T) {
 		f.kill(t, pid)
 	}
 }
+
+// An instance that lost the lease a moment ago had parked the head. Its followers
+// wait all the same.
+func TestMessageThatAnotherInstanceParkedHoldsItsFollowers(t *testing.T) {
+	t.Parallel()
+	l := setupLedger(t, slowAcks)
+	r := l.run(t, l.ordered(), l.apply(nil))
+	require.Eventually(t, func() bool { return r.Stats().Active }, soon, tick)
+	head := number(t, "bad", 1)
+	e, err := envelope.Decode(head.Data)
+	require.NoError(t, err)
+	s, err := l.js.Stream(t.Context(), l.declared.Stream.Name)
+	require.NoError(t, err)
+	require.NoError(t, l.in.Park(t.Context(), &envelope.Parked{
+		Source: "maskin", MessageID: e.ID, Durable: l.declared.Durable, Key: "bad", Stream: l.declared.Stream.Name,
+		StreamCreated: s.CachedInfo().Created, Sequence: 1, StoredAt: time.Now(), Subject: head.Subject,
+		Header: envelope.Header(head.Header), Data: head.Data, Attempts: 1,
+	}, time.Hour))
+	l.send(t, head)
+	l.count(t, "bad", 2, 3)
+	l.settled(t)
+	require.Empty(t, l.effects("bad"))
+	_, err = l.pool.Exec(t.Context(), `update messaging.inbox_parked set due_at = clock_timestamp()`)
+	require.NoError(t, err)
+	l.awaitEffects(t, "bad", 1, 2, 3)
+}

@@ -216,6 +216,9 @@ func (p *pull) wait(ctx context.Context) {
 	p.mu.Lock()
 	failures := p.failures
 	p.mu.Unlock()
+	if failures == 0 {
+		return // it was told to begin anew
+	}
 	timer := time.NewTimer(recovery().Delay(failures))
 	defer timer.Stop()
 	select {
