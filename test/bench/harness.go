@@ -31,6 +31,7 @@ func groups() []group {
 		{"inbox", inboxRows},
 		{"stalled", stalledRows},
 		{"delay", parkedRows},
+		{"ordered", orderedRows},
 		{"decode", decodeRows},
 	}
 }
