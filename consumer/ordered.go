@@ -206,7 +206,7 @@ func (c *Consumer) tryInPlace(t *term, ticket *ticket, j *job, beat *heartbeat) 
 		}
 		// The handler was given the delivery, so it gets another.
 		d := *j.delivery
-		j.delivery, j.again, j.recorded = &d, true, false
+		j.delivery, j.again, j.recorded, j.watched = &d, true, false, false
 	}
 }
 
