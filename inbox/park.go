@@ -23,7 +23,11 @@ import (
 // already stays as it is. Afterwards its delivery may be acknowledged. It fails with
 // envelope.ErrFenced where another instance has taken over p.Fence.
 func (in *Inbox) Park(ctx context.Context, p *envelope.Parked, delay time.Duration) error {
-	tag, err := in.pool.Exec(ctx, in.parking.park, append(in.parkArgs(p), delay.Microseconds())...)
+	sql, args := in.parking.park, in.parkArgs(p)
+	if p.Fence.Term != 0 {
+		sql, args = in.parking.parkFenced, in.parkFencedArgs(p)
+	}
+	tag, err := in.pool.Exec(ctx, sql, append(args, delay.Microseconds())...)
 	if err == nil && tag.RowsAffected() == 0 {
 		err = in.stands(ctx, p.Fence)
 	}
@@ -38,7 +42,7 @@ func (in *Inbox) Park(ctx context.Context, p *envelope.Parked, delay time.Durati
 // waits. It is due as soon as it is the first of its key. It fails with
 // envelope.ErrFenced where another instance has taken over p.Fence.
 func (in *Inbox) ParkBehind(ctx context.Context, p *envelope.Parked) (parked bool, err error) {
-	tag, err := in.pool.Exec(ctx, in.parking.parkBehind, in.parkArgs(p)...)
+	tag, err := in.pool.Exec(ctx, in.parking.parkBehind, in.parkFencedArgs(p)...)
 	if err == nil && tag.RowsAffected() == 0 {
 		err = in.stands(ctx, p.Fence)
 	}
@@ -58,8 +62,12 @@ func (in *Inbox) parkArgs(p *envelope.Parked) []any {
 	return []any{
 		in.consumer, p.Source, p.MessageID, p.LetterID, p.Durable, p.Key, p.Stream, p.Subject,
 		p.StreamCreated, int64(p.Sequence), p.StoredAt, textOnly(p.Reason), headerFields(p.Header), p.Data, p.Attempts,
-		p.Fence.Lease, p.Fence.Term,
 	}
+}
+
+// parkFencedArgs are the same with the lease, for unfencedText.
+func (in *Inbox) parkFencedArgs(p *envelope.Parked) []any {
+	return append(in.parkArgs(p), p.Fence.Lease, p.Fence.Term)
 }
 
 // textOnly drops what a text column cannot hold: foreign error texts may have it.

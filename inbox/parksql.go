@@ -6,14 +6,18 @@ import "strings"
 // where one message is meant, $2 to $4 are its source, id and letter, and $5 is
 // its claim.
 type parkingSQL struct {
-	park, survey, surveyHeads, claim, claimHeads, extend, giveBack, unpark, hold, isParked, parkBehind, keys, reclaim string
+	park, parkFenced, survey, surveyHeads, claim, claimHeads, extend, giveBack, unpark, hold, isParked, parkBehind, keys, reclaim string
 }
 
 func newParkingSQL(schema string) parkingSQL {
 	in := func(sql string) string { return strings.ReplaceAll(sql, "{{schema}}", schema) }
 	return parkingSQL{
 		// Somebody else may have parked a copy meanwhile: that one stays.
-		park: in(parkText + parkedText + `, clock_timestamp() + $18::bigint * interval '1 microsecond'
+		park: in(parkText + parkedText + `, clock_timestamp() + $16::bigint * interval '1 microsecond'
+on conflict do nothing` + raiseCommit),
+		// A statement of its own: a role without an ordered consumer need not be
+		// allowed to look at leases.
+		parkFenced: in(parkText + parkedText + `, clock_timestamp() + $18::bigint * interval '1 microsecond'
  where ` + unfencedText + `
 on conflict do nothing` + raiseCommit),
 
@@ -80,9 +84,11 @@ insert into {{schema}}.inbox_parked (consumer, source, message_id, letter_id, du
 const parkedText = `
 select $1, $2, $3::uuid, $4, $5, $6, $7, $8, $9::timestamptz, $10::bigint, $11::timestamptz, $12, $13::bytea[], $14::bytea, $15::integer`
 
-// unfencedText lets an ordered consumer park nothing once it was overtaken. As for
-// a handler, a look without a lock is enough: see lease.go.
-const unfencedText = `($17::bigint = 0 or exists (select from {{schema}}.inbox_leases where name = $16 and term = $17::bigint))`
+// unfencedText lets an ordered consumer park nothing once it was overtaken. Here a
+// look without a lock would not be enough: a successor reads the parked keys once,
+// when it has the lease, and must not read them before this has committed. It would
+// take the parked message for handled, and handle its followers first.
+const unfencedText = `exists (select from {{schema}}.inbox_leases where name = $16 and term = $17::bigint for share)`
 
 // untilText is how long it is until the first is due, in microseconds; null if
 // there is none.
