@@ -106,8 +106,8 @@
 // and Order.Shards and the same inbox. Each reads everything and handles its keys.
 // To change n, or to begin with shards:
 //
-//  1. Replay or close the open letters of the old durables: nobody reads their
-//     replays afterwards.
+//  1. Replay or close the open letters of the old durables, and release what is
+//     parked (dvmsg inbox parked): nobody reads either afterwards.
 //  2. Stop all instances, and read the lowest ack floor of the old durables
 //     (nats consumer info).
 //  3. Declare the new durables with topology.StartAtSequence of that floor plus
