@@ -225,6 +225,24 @@ func TestGoexitIsAnError(t *testing.T) {
 	require.NoError(t, r.stop())
 }
 
+// The worker that the handler took with it does what is left to do on its way out.
+func TestGoexitAtTheLastAttemptIsADeadLetter(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.run(t, b.config(func(c *consumer.Config) { c.Concurrency, c.MaxAttempts = 1, 1 }), handle(func(_ context.Context, m received) error {
+		if m.Data.Hostname == "a" {
+			runtime.Goexit()
+		}
+		return nil
+	}))
+	b.publish(t, "a", "b")
+	b.settled(t)
+	require.Len(t, b.graves.all(), 1)
+	require.ErrorContains(t, b.graves.all()[0].Err, "Goexit")
+	require.Equal(t, uint64(1), r.Stats().Handled)
+	require.NoError(t, r.stop())
+}
+
 func TestPoisonDoesNotStopTheGood(t *testing.T) {
 	t.Parallel()
 	b, starts := setup(t), &tally{}

@@ -169,7 +169,7 @@ func (c *Consumer) tryInPlace(t *term, ticket *ticket, j *job, beat *heartbeat) 
 		}
 		v := verdict{action: release, err: errLeaseLost}
 		if t.stands() {
-			v = c.attempt(t.ctx, j, beat)
+			v = c.attempt(t.ctx, j, beat, c.protectAside)
 		}
 		c.gate.leave()
 		if v.action != ack && t.ctx.Err() != nil {

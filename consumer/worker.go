@@ -26,6 +26,7 @@ type job struct {
 	delivery *envelope.Delivery // nil until the envelope was checked
 	begun    time.Time          // of the handler, zero before
 	recorded bool               // the store knows of the start
+	handling bool               // the handler was called and did not return
 	watched  bool               // the breaker knows of the verdict
 	again    bool               // a handler may have been started for it before
 	// hold keeps its key waiting for an operator when it has become a dead letter;
@@ -94,11 +95,32 @@ func (c *Consumer) work(ctx context.Context, m *message) {
 	}
 	defer c.gate.leave()
 	j, v := c.open(m)
+	defer func() {
+		if j.handling {
+			c.finish(ctx, j, c.vanished(ctx, j, beat), beat)
+		}
+	}()
 	if v.action == 0 {
-		v = c.attempt(ctx, j, beat)
+		v = c.attempt(ctx, j, beat, protectHere)
 	}
+	c.finish(ctx, j, v, beat)
+}
+
+// finish carries out what was decided about a message.
+func (c *Consumer) finish(ctx context.Context, j *job, v verdict, beat *heartbeat) {
 	c.watchMass(j, v)
 	c.settle(ctx, j, v, beat)
+}
+
+// vanished judges a handler that called runtime.Goexit. Nothing returns to where
+// it was called from; what is left to do for its message is done on the way out.
+func (c *Consumer) vanished(ctx context.Context, j *job, beat *heartbeat) verdict {
+	beat.muteWhile(nil)
+	v := c.policy.judge(errGoexit, j.delivery.Attempt, ctx.Err() != nil)
+	if v.action != bury {
+		c.ended(ctx, j, v)
+	}
+	return v
 }
 
 // watchMass tells the breaker how a message fared. A stop, a duplicate and a
@@ -180,15 +202,15 @@ func decodeClass(err error) envelope.Class {
 }
 
 // attempt runs the handler once, if it may, and counts that. ctx ends when a
-// shutdown interrupts handlers.
-func (c *Consumer) attempt(ctx context.Context, j *job, beat *heartbeat) verdict {
+// shutdown interrupts handlers; protect is how the handler is called.
+func (c *Consumer) attempt(ctx context.Context, j *job, beat *heartbeat, protect protection) verdict {
 	v, done := c.start(ctx, j)
 	defer done()
 	if v.action == 0 && ctx.Err() != nil {
 		v = verdict{action: release, err: context.Cause(ctx)} // it waited to run alone
 	}
 	if v.action == 0 {
-		v = c.handle(ctx, j, beat)
+		v = c.handle(ctx, j, beat, protect)
 	}
 	if v.action != bury { // which tells it when the letter is stored
 		c.ended(ctx, j, v)
@@ -197,7 +219,7 @@ func (c *Consumer) attempt(ctx context.Context, j *job, beat *heartbeat) verdict
 }
 
 // handle calls the handler and judges its error.
-func (c *Consumer) handle(ctx context.Context, j *job, beat *heartbeat) verdict {
+func (c *Consumer) handle(ctx context.Context, j *job, beat *heartbeat, protect protection) verdict {
 	j.begun = time.Now()
 	hctx, cancel := context.WithTimeout(j.delivery.Context(ctx), c.cfg.HandlerTimeout)
 	defer cancel()
@@ -205,8 +227,12 @@ func (c *Consumer) handle(ctx context.Context, j *job, beat *heartbeat) verdict 
 	// everybody else: AckWait after that somebody may try again.
 	beat.muteWhile(func() bool { return hctx.Err() != nil })
 	returned := c.watchOverdue()
-	err := protectOn(c.crew.run, func() error { return j.route.Handle(hctx, j.delivery) })
-	returned()
+	j.handling = true
+	err := protect(func() error {
+		defer returned()
+		return j.route.Handle(hctx, j.delivery)
+	})
+	j.handling = false
 	beat.muteWhile(nil)
 	if j.m.replay && (err == nil || alreadyProcessed(err)) {
 		if failed := c.resolve(ctx, j); failed != nil {
@@ -227,26 +253,36 @@ func (c *Consumer) watchOverdue() (returned func()) {
 	}
 }
 
-// protect calls a function of the service and turns a panic or a Goexit into an
-// error, and an error that cannot be read into one that can. It runs on a
-// goroutine of its own, because Goexit ends the one it is called on, and a worker
-// that is gone settles nothing.
+// protection calls a function of the service and turns a panic into an error, and
+// an error that cannot be read into one that can.
+type protection func(call func() error) error
+
+// protectHere calls on this goroutine, which is what costs least: handing a call
+// to another and waiting for it took a tenth of a message's time. A function that
+// calls runtime.Goexit takes the caller with it.
+func protectHere(call func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = newPanicError(v)
+		}
+	}()
+	return readable(call())
+}
+
+// protect calls on another goroutine, so that a Goexit is an error too.
 func protect(call func() error) error {
 	return protectOn(func(task func()) { go task() }, call)
 }
 
-// protectOn is protect on a goroutine that run provides.
+// protectAside is protect on a goroutine of the crew.
+func (c *Consumer) protectAside(call func() error) error { return protectOn(c.crew.run, call) }
+
 func protectOn(run func(func()), call func() error) error {
 	done := make(chan error, 1)
 	run(func() {
 		err := errGoexit
-		defer func() {
-			if v := recover(); v != nil {
-				err = newPanicError(v)
-			}
-			done <- err
-		}()
-		err = readable(call())
+		defer func() { done <- err }()
+		err = protectHere(call)
 	})
 	return <-done
 }
