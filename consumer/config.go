@@ -17,7 +17,7 @@ const (
 	DefaultMaxAttempts = 20
 	// MaxRetryAfter caps the delay that a handler asks for with
 	// envelope.RetryAfter where messages cannot be parked: without a Store, and
-	// with MaxAckPending 1. A delayed message holds one of the durable's
+	// with MaxAckPending 1 and no Order. A delayed message holds one of the durable's
 	// MaxAckPending places for all of that time, so a handful of long delays
 	// would stop the consumer for everybody.
 	MaxRetryAfter = 10 * time.Minute
@@ -66,8 +66,8 @@ type Config struct {
 
 	// ParkAfter is the longest delay for which a message stays with the server;
 	// one that is delayed for longer waits in the Store. See the package
-	// documentation. 1 ms to 10 min; without a Store, or with MaxAckPending 1,
-	// nothing is parked. Default 30 s.
+	// documentation. 1 ms to 10 min; without a Store, or with MaxAckPending 1 and no
+	// Order, nothing is parked. Default 30 s.
 	ParkAfter time.Duration
 
 	// MaxParked bounds how many messages of the durable are parked, all replicas
@@ -93,8 +93,8 @@ type Config struct {
 	// 1 ms to RetryMax. Default 500 ms.
 	RetryInitial time.Duration
 
-	// RetryMax bounds the computed delay. Without a Store, or with MaxAckPending 1,
-	// a delayed message holds one of the durable's places, so it is short: at most
+	// RetryMax bounds the computed delay. Without a Store, or with MaxAckPending 1 and no
+	// Order, a delayed message holds one of the durable's places, so it is short: at most
 	// 10 min. Else at most 7 days. Default 30 s.
 	RetryMax time.Duration
 

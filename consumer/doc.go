@@ -92,7 +92,8 @@
 // fetched until it is done. Nor is it when Order.MaxAhead messages
 // came since the oldest that is not done. A dead letter without HoldKey, and its
 // replay, leave the order; so does a message that the producer published out of
-// order. The pool of the inbox needs two connections more than Concurrency: a
+// order. A database that loses commits in a failover may give a term twice. The
+// pool of the inbox needs two connections more than Concurrency: a
 // renewal that waits for one costs the lease.
 //
 // MaxAckPending 1 without an Order delivers strictly one message at a time, and a
@@ -147,8 +148,8 @@
 // over after that, and an interrupted one is given back at once. What was parked
 // by a replica that died, or made due by an operator, is found within 5 s.
 //
-// Without a Store, and with MaxAckPending 1 and no Order, where followers wait for a failing
-// message, nothing is parked and delays are cut to 10 min ([MaxRetryAfter]). So
+// Without a Store, and with MaxAckPending 1 and no Order, where followers wait for
+// a failing message, nothing is parked and delays are cut to 10 min ([MaxRetryAfter]). So
 // they are while Config.MaxParked messages are parked, which Ready tells, or
 // while the database refuses. To tell a stream from one that was made anew under
 // its name, a consumer that parks needs to publish to $JS.API.STREAM.INFO.<stream>.

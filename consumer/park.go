@@ -37,7 +37,7 @@ type Parking interface {
 
 // parks reports whether a long delay may move a message to the Store. With
 // MaxAckPending 1 it must not: whoever declares that wants the followers of a
-// failing message to wait.
+// failing message to wait. With an Order they are parked behind it.
 func (c Config) parks() bool {
 	return c.Store != nil && (c.Consumer.MaxAckPending != 1 || c.Order != nil)
 }
