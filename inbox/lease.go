@@ -70,9 +70,10 @@ select exists (select from {{schema}}.inbox_leases where name = $1 and term = $2
 
 		held: in(`
 select ordering_key, letter_id, source, message_id::text from {{schema}}.inbox_held_keys where lease = $1`),
+		// With a lock: a take-over reads the held keys when it has the lease.
 		hold: in(`
 insert into {{schema}}.inbox_held_keys as h (lease, ordering_key, letter_id, source, message_id)
-select name, $3, $4, $5, $6 from {{schema}}.inbox_leases where name = $1 and term = $2
+select name, $3, $4, $5, $6 from {{schema}}.inbox_leases where name = $1 and term = $2 for share
 on conflict (lease, ordering_key) do update
    set letter_id = excluded.letter_id, source = excluded.source, message_id = excluded.message_id` + raiseCommit),
 		unhold: in(`

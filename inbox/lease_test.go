@@ -221,3 +221,25 @@ func TestParkingIsFenced(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"srv-1"}, keys)
 }
+
+// A take-over reads the held keys when it has the lease, so it must not get that
+// between the look at the lease and the commit of a row.
+func TestTakeOverWaitsForAHoldThatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	old := b.acquire(t, "a", time.Minute)
+	b.exec(t, `
+create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.3); return new; end $$;
+create trigger slow after insert on messaging.inbox_held_keys for each row execute function slow()`)
+	m := newMessage()
+	key := envelope.HeldKey{Key: "srv-1", LetterID: letter, Source: m.Source, MessageID: m.ID}
+	holding := make(chan error, 1)
+	go func() { holding <- b.in.Hold(context.Background(), old, key) }()
+	require.Eventually(t, func() bool {
+		return b.count(t, `select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`) == 1
+	}, 10*time.Second, time.Millisecond)
+	held, err := b.in.HeldKeys(t.Context(), b.acquire(t, "a", time.Minute))
+	require.NoError(t, err)
+	require.Equal(t, []envelope.HeldKey{key}, held)
+	require.NoError(t, <-holding)
+}
