@@ -123,6 +123,8 @@ func TestShutdownTakesNoAttempt(t *testing.T) {
 }
 
 // While the database is away nothing can be begun, and that is nobody's attempt.
+//
+// A row of docs/DELIVERY.md.
 func TestOutageOfTheDatabaseSpendsNoAttempt(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -196,6 +198,8 @@ func crashDurable() topology.Consumer {
 
 // A message that kills every process that handles it is found out and becomes a
 // dead letter of class crash. Those that died beside it are handled.
+//
+// A row of docs/DELIVERY.md.
 func TestMessageThatKillsItsProcessIsFoundOutAndItsNeighboursAreNotBlamed(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{crashSingle, crashBatch} {

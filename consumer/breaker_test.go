@@ -17,6 +17,8 @@ import (
 
 // When everything fails the backlog stays where it is: a handful of messages is
 // spent, and the rest is handled when the cause is gone.
+//
+// A row of docs/DELIVERY.md.
 func TestMassFailureDoesNotMoveTheBacklogToTheDeadLetters(t *testing.T) {
 	t.Parallel()
 	for name, failure := range map[string]error{"transient": errBroken, "permanent": envelope.Permanent(errBroken)} {

@@ -28,6 +28,8 @@ func poison(starts *tally) envelope.Route {
 // While dead letters are refused the poison stays in progress for longer than
 // AckWait without being tried again, nothing new is fetched, and Ready says why.
 // Then everything goes on and nothing is lost.
+//
+// A row of docs/DELIVERY.md.
 func TestRefusedDeadLettersPauseTheConsumer(t *testing.T) {
 	t.Parallel()
 	b, starts := setup(t, func(c *topology.Consumer) { c.AckWait = 300 * time.Millisecond }), &tally{}
@@ -125,6 +127,8 @@ func (m *marks) all() []string {
 // The letter is stored, then the handler's store marks the message, then the
 // original is terminated; a store that is down is waited for, and no second
 // letter is written meanwhile.
+//
+// A row of docs/DELIVERY.md.
 func TestTheHandlersStoreIsMarkedBeforeTheOriginalIsTerminated(t *testing.T) {
 	t.Parallel()
 	b, steps := setup(t), &marks{}
@@ -195,6 +199,8 @@ func (g *fragileGraves) DeadLetter(ctx context.Context, f *envelope.Failure) (st
 
 // Whoever may publish on the stream may set headers. They must neither pass for
 // another tenant's message nor for a status of the server, nor revive a letter.
+//
+// A row of docs/DELIVERY.md.
 func TestContradictingHeadersAndSubjectsAreASecurityMatter(t *testing.T) {
 	t.Parallel()
 	b, starts := setup(t), &tally{}

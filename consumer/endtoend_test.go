@@ -124,6 +124,8 @@ func TestPoisonIsBuriedFixedAndReplayedWithItsEffectOnce(t *testing.T) {
 
 // The dead-letter stream is full: the consumer pauses, and goes on by itself
 // when there is room.
+//
+// A row of docs/DELIVERY.md.
 func TestFullDeadLetterStreamPausesUntilThereIsRoom(t *testing.T) {
 	t.Parallel()
 	p := setupPlatform(t, topology.Limits{MaxBytes: 16 << 20, MaxMsgs: 1})

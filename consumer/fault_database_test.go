@@ -44,6 +44,8 @@ func setupFrail(t *testing.T) *frail {
 // second, and meanwhile the messages come and go. No attempt is spent on the
 // outage and none becomes a dead letter; what was committed is not done again; and
 // the consumer goes on by itself, over the dead connections of its pool.
+//
+// A row of docs/DELIVERY.md.
 func TestOutageOfTheDatabaseInMidFlightCostsNothing(t *testing.T) {
 	t.Parallel()
 	const away = 3 * time.Second
@@ -95,6 +97,8 @@ func TestOutageOfTheDatabaseInMidFlightCostsNothing(t *testing.T) {
 
 // The database dies again and again under one message, always while its handler
 // runs. Nobody's process died, so the message is not taken for one that kills.
+//
+// A row of docs/DELIVERY.md.
 func TestOutagesOfTheDatabaseAreNoCrashesOfTheHandler(t *testing.T) {
 	t.Parallel()
 	const outages = 4

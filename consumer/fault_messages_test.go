@@ -34,6 +34,8 @@ func insertNode(ctx context.Context, tx pgx.Tx, m received) error {
 // A publisher repeats messages when the stream has forgotten their ids: the copies
 // are stored again, under other sequences, some while the first is unhandled.
 // Single and in batches, each has one effect, and the copies are counted.
+//
+// A row of docs/DELIVERY.md.
 func TestDuplicateBeyondTheWindowOfItsStreamHasOneEffect(t *testing.T) {
 	t.Parallel()
 	for name, route := range map[string]func(*inbox.Inbox) envelope.Route{
@@ -101,6 +103,8 @@ func (b *bundle) publishTwice(t *testing.T, names []string) (again func()) {
 // One message violates a constraint of the database each time, which aborts the
 // transaction of its handler. All good ones around it have their effect before its
 // last attempt has ended, and it is one dead letter, with its cause.
+//
+// A row of docs/DELIVERY.md.
 func TestPoisonAmongGoodMessagesIsOneDeadLetter(t *testing.T) {
 	t.Parallel()
 	f := setupMessages(t)

@@ -116,6 +116,8 @@ func counting(calls *tally, r envelope.Route) envelope.Route {
 // server delivers it again and again, to six instances in turn. It has its effect
 // once, and although starts of its handler do not end, it is not taken for one
 // that kills: it was, and became a dead letter while its handler worked.
+//
+// A row of docs/DELIVERY.md.
 func TestRedeliveryStormHasItsEffectOnce(t *testing.T) {
 	t.Parallel()
 	const ackWait = 250 * time.Millisecond
@@ -156,6 +158,8 @@ func TestRedeliveryStormHasItsEffectOnce(t *testing.T) {
 // the stream holds is delivered from the start: nothing is lost, what was done is
 // not done again, and a durable that is not there is reported and asked for with
 // backoff.
+//
+// A row of docs/DELIVERY.md.
 func TestDurableDeletedWhileDisconnectedIsTakenUpAgain(t *testing.T) {
 	t.Parallel()
 	for name, before := range map[string]bool{"created before the reconnect": true, "created after it": false} {

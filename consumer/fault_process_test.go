@@ -17,6 +17,8 @@ import (
 // each time with messages in its hands: some before their commit, some after it
 // and not acknowledged. Every effect is there once, and no message is taken for
 // the cause but one that was in flight in three deaths or more.
+//
+// A row of docs/DELIVERY.md.
 func TestKilledProcessesLoseAndDoubleNoEffect(t *testing.T) {
 	t.Parallel()
 	const kills, load = 10, 70
@@ -84,6 +86,8 @@ func (r *replicas) hosts(t *testing.T, name string) (n int) {
 // each has messages in its hands, finishes them, acknowledges them and exits
 // with 0. No handler is started twice, and nothing waits for AckWait, which is
 // an hour here.
+//
+// A row of docs/DELIVERY.md.
 func TestRollingRestartOfProcessesStartsNoHandlerTwice(t *testing.T) {
 	t.Parallel()
 	const restarts, load = 8, 60
@@ -135,6 +139,8 @@ func TestRollingRestartOfProcessesStartsNoHandlerTwice(t *testing.T) {
 // longer than AckWait. Another is given its messages, and waits with each until
 // it is known what becomes of the first one: the stopped process wakes up and
 // commits, or it is killed.
+//
+// A row of docs/DELIVERY.md.
 func TestProcessStoppedPastAckWaitDoublesNoEffect(t *testing.T) {
 	t.Parallel()
 	for name, wakesUp := range map[string]bool{"wakes up": true, "is killed": false} {

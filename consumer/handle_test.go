@@ -52,6 +52,7 @@ func TestHandlerGetsDataDeliveryAndOrigin(t *testing.T) {
 	require.Zero(t, r.Stats().InFlight)
 }
 
+// A row of docs/DELIVERY.md.
 func TestFailureIsRetriedUntilItSucceeds(t *testing.T) {
 	t.Parallel()
 	b, starts := setup(t), &tally{}
@@ -81,6 +82,7 @@ func TestAlreadyProcessedIsAcknowledged(t *testing.T) {
 	require.Equal(t, consumer.Stats{Duplicates: 1, Requests: r.Stats().Requests}, r.Stats())
 }
 
+// A row of docs/DELIVERY.md.
 func TestPermanentBecomesADeadLetterAtOnce(t *testing.T) {
 	t.Parallel()
 	b, starts := setup(t), &tally{}
@@ -111,6 +113,7 @@ func TestPermanentBecomesADeadLetterAtOnce(t *testing.T) {
 	require.Equal(t, uint64(1), r.Stats().DeadLetters)
 }
 
+// A row of docs/DELIVERY.md.
 func TestExhaustedAttemptsBecomeADeadLetter(t *testing.T) {
 	t.Parallel()
 	b, starts := setup(t), &tally{}
@@ -243,6 +246,7 @@ func TestGoexitAtTheLastAttemptIsADeadLetter(t *testing.T) {
 	require.NoError(t, r.stop())
 }
 
+// A row of docs/DELIVERY.md.
 func TestPoisonDoesNotStopTheGood(t *testing.T) {
 	t.Parallel()
 	b, starts := setup(t), &tally{}
@@ -261,6 +265,8 @@ func TestPoisonDoesNotStopTheGood(t *testing.T) {
 
 // The handler takes several times AckWait; the heartbeat keeps the message from
 // being handled a second time beside it.
+//
+// A row of docs/DELIVERY.md.
 func TestHandlerSlowerThanAckWaitRunsOnce(t *testing.T) {
 	t.Parallel()
 	b, starts := setup(t, func(c *topology.Consumer) { c.AckWait = 300 * time.Millisecond }), &tally{}
@@ -280,6 +286,8 @@ func TestHandlerSlowerThanAckWaitRunsOnce(t *testing.T) {
 
 // A handler that hangs and ignores its ctx must not hold the message for ever:
 // after HandlerTimeout it is no longer kept in progress.
+//
+// A row of docs/DELIVERY.md.
 func TestHangingHandlerLosesTheMessageAfterItsTimeout(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *topology.Consumer) { c.AckWait = 300 * time.Millisecond })
@@ -359,6 +367,7 @@ func TestOneInFlightKeepsTheOrderAcrossRetries(t *testing.T) {
 	require.Equal(t, []string{"a", "a", "a", "b", "c"}, starts.names())
 }
 
+// A row of docs/DELIVERY.md.
 func TestUndecodableBytesBecomeADeadLetter(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -398,6 +407,7 @@ func TestDataThatDoesNotFitTheTypeBecomesADeadLetter(t *testing.T) {
 	b.settled(t)
 }
 
+// A row of docs/DELIVERY.md.
 func TestUnknownTypeAndVersionBecomeADeadLetterThatNamesTheRoutes(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

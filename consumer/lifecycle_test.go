@@ -104,6 +104,8 @@ func TestShutdownWaitsForTheHandlerAndAcks(t *testing.T) {
 // A handler that outlasts DrainTimeout is cancelled. Whatever it returns then is
 // no verdict: even at its last attempt, and even if it calls it permanent, the
 // message is given back at once.
+//
+// A row of docs/DELIVERY.md.
 func TestInterruptedHandlerCostsNoVerdict(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -185,6 +187,8 @@ func TestClosedConnectionEndsRun(t *testing.T) {
 }
 
 // Without a worker left nothing is fetched, which nobody would see otherwise.
+//
+// A row of docs/DELIVERY.md.
 func TestReadySaysThatAllWorkersHang(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

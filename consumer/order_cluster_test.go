@@ -14,6 +14,8 @@ import (
 
 // The durable moves to another node again and again, whose numbering of
 // deliveries may lag behind what the last one sent.
+//
+// A row of docs/DELIVERY.md.
 func TestLeaderChangesOfTheDurableKeepTheOrder(t *testing.T) {
 	t.Parallel()
 	cluster := dvtest.Cluster(t)

@@ -84,6 +84,8 @@ func (h *held) state(t *testing.T, id string, want dlq.State) {
 
 // The key waits for the operator, other keys do not; the replay goes before what
 // waits, also when that fills the durable's MaxAckPending.
+//
+// A row of docs/DELIVERY.md.
 func TestHeldKeyWaitsForItsReplayWhichGoesFirst(t *testing.T) {
 	t.Parallel()
 	h := setupHeld(t, func(c *topology.Consumer) { c.MaxAckPending = 17 })
@@ -105,6 +107,8 @@ func TestHeldKeyWaitsForItsReplayWhichGoesFirst(t *testing.T) {
 }
 
 // The successor of an instance that stopped knows which keys wait.
+//
+// A row of docs/DELIVERY.md.
 func TestHeldKeyStaysHeldAfterATakeOver(t *testing.T) {
 	t.Parallel()
 	h := setupHeld(t)

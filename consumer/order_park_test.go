@@ -27,6 +27,8 @@ func parking(c *consumer.Config) { c.ParkAfter = 50 * time.Millisecond }
 
 // What waits for long is parked with its followers: nothing holds places of the
 // durable, other keys flow, and the order is kept, also for what comes later.
+//
+// A row of docs/DELIVERY.md.
 func TestParkedHeadTakesItsFollowersAlongAndKeepsTheirOrder(t *testing.T) {
 	t.Parallel()
 	l := setupLedger(t, slowAcks, func(c *topology.Consumer) { c.MaxAckPending = 4 })

@@ -29,6 +29,8 @@ func parkSoon(c *consumer.Config) { c.ParkAfter, c.MassFailure = 10*time.Millise
 
 // Many keys, random delays, and an active instance that is replaced again and
 // again.
+//
+// A row of docs/DELIVERY.md.
 func TestOrderSurvivesLongDelaysAndTakeOvers(t *testing.T) {
 	t.Parallel()
 	const keys, each = 20, 15

@@ -173,6 +173,8 @@ func (f *fleet) reaches(t *testing.T, n int) {
 // The active instance is killed again and again while it holds messages. The
 // standby takes over in the time of a lease, not of AckWait; each effect is there
 // once, and each key in its order.
+//
+// A row of docs/DELIVERY.md.
 func TestActiveInstanceIsKilledWhileItHoldsMessages(t *testing.T) {
 	t.Parallel()
 	f := setupFleet(t, 2)
@@ -192,6 +194,8 @@ func TestActiveInstanceIsKilledWhileItHoldsMessages(t *testing.T) {
 // An instance that is stopped beyond its lease and wakes is overtaken: it has
 // messages in its hands, transactions open and a request at the server, and none
 // of that has an effect out of order. It then stands by, and can take over.
+//
+// A row of docs/DELIVERY.md.
 func TestStoppedInstanceThatWakesHasNoEffectOutOfOrder(t *testing.T) {
 	t.Parallel()
 	f := setupFleet(t, 2)
@@ -214,6 +218,8 @@ func TestStoppedInstanceThatWakesHasNoEffectOutOfOrder(t *testing.T) {
 
 // Two replicas are replaced one after the other under load, as a deployment does:
 // each drains, and hands over before its lease runs out.
+//
+// A row of docs/DELIVERY.md.
 func TestRollingRestartHandsOverAtOnce(t *testing.T) {
 	t.Parallel()
 	f := setupFleet(t, 2)

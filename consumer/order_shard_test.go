@@ -58,6 +58,8 @@ func TestShardsDivideTheKeys(t *testing.T) {
 
 // From one durable to shards, as the package documentation says: stop, begin the
 // shards behind the old ack floor, with the same inbox.
+//
+// A row of docs/DELIVERY.md.
 func TestRollOverToShardsKeepsOrderAndOnce(t *testing.T) {
 	t.Parallel()
 	l := setupLedger(t, slowAcks)

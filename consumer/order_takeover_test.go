@@ -77,6 +77,8 @@ func (f *thief) take(t *testing.T, n int) {
 
 // What an instance held when it died comes again at once and before its
 // followers, not after AckWait.
+//
+// A row of docs/DELIVERY.md.
 func TestTakeOverGetsWhatTheDeadInstanceHeldBeforeItsFollowers(t *testing.T) {
 	t.Parallel()
 	l := setupLedger(t, slowAcks)
@@ -91,6 +93,8 @@ func TestTakeOverGetsWhatTheDeadInstanceHeldBeforeItsFollowers(t *testing.T) {
 
 // A request that the old instance left at the server is served after the reset
 // too. What it gets must not come after its followers.
+//
+// A row of docs/DELIVERY.md.
 func TestRequestLeftAtTheServerDoesNotReorder(t *testing.T) {
 	t.Parallel()
 	l := setupLedger(t, slowAcks)
@@ -105,6 +109,8 @@ func TestRequestLeftAtTheServerDoesNotReorder(t *testing.T) {
 }
 
 // Somebody takes messages away at any time, and settles none.
+//
+// A row of docs/DELIVERY.md.
 func TestOtherClientOfTheDurableDoesNotReorder(t *testing.T) {
 	t.Parallel()
 	l := setupLedger(t, slowAcks)
@@ -125,6 +131,8 @@ func TestOtherClientOfTheDurableDoesNotReorder(t *testing.T) {
 
 // The database is away for longer than the lease: nothing is handled, nothing
 // dies, and the order holds when it is back.
+//
+// A row of docs/DELIVERY.md.
 func TestOutageOfTheDatabaseEndsTheTermAndKeepsTheOrder(t *testing.T) {
 	t.Parallel()
 	b := setup(t, slowAcks)
@@ -184,6 +192,8 @@ func TestStandbyIsReadyAndTakesOverAfterADrain(t *testing.T) {
 
 // While one message is stuck, others are handled up to MaxAhead behind it; then
 // nothing is fetched, Ready says so, and all goes on when it is done.
+//
+// A row of docs/DELIVERY.md.
 func TestStuckHeadStopsFetchingAtMaxAhead(t *testing.T) {
 	t.Parallel()
 	l := setupLedger(t, slowAcks, func(c *topology.Consumer) { c.MaxAckPending = 20 })
@@ -237,6 +247,8 @@ func TestMassFailureTriesOneOfTheHeldMessagesAtATime(t *testing.T) {
 }
 
 // The connection breaks while messages are held and more are on their way.
+//
+// A row of docs/DELIVERY.md.
 func TestReconnectKeepsTheOrder(t *testing.T) {
 	t.Parallel()
 	server := dvtest.Server(t)

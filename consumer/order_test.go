@@ -148,6 +148,8 @@ func (l *ledger) awaitEffects(t *testing.T, key string, want ...int) {
 
 // The heart of it: a thousand keys at once, a good part of the messages failing
 // at first, and every key in its order.
+//
+// A row of docs/DELIVERY.md.
 func TestKeysKeepTheirOrderWhileHeadsFail(t *testing.T) {
 	t.Parallel()
 	l := setupLedger(t)
@@ -167,6 +169,8 @@ func TestKeysKeepTheirOrderWhileHeadsFail(t *testing.T) {
 
 // A failing head holds its key and no other; when it is a dead letter, the key
 // goes on.
+//
+// A row of docs/DELIVERY.md.
 func TestFailingHeadHoldsItsKeyOnlyAndIsBuriedInTheEnd(t *testing.T) {
 	t.Parallel()
 	l := setupLedger(t)

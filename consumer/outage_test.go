@@ -17,6 +17,7 @@ import (
 	"codeberg.org/dataverket/messaging/dvtest"
 )
 
+// A row of docs/DELIVERY.md.
 func TestDeletedDurableIsReportedAndTakenUpAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -47,6 +48,7 @@ func TestDeletedReplayDurableIsReportedToo(t *testing.T) {
 	b.settled(t) // the main pull goes on
 }
 
+// A row of docs/DELIVERY.md.
 func TestRestartedServerIsTakenUpAgain(t *testing.T) {
 	t.Parallel()
 	server := dvtest.Server(t)
@@ -83,6 +85,8 @@ func TestNothingIsAskedWhileDisconnected(t *testing.T) {
 
 // A missing durable is answered at once with "no responders", so that asking
 // without backoff would be a busy loop.
+//
+// A row of docs/DELIVERY.md.
 func TestMissingDurableIsAskedForWithBackoff(t *testing.T) {
 	t.Parallel()
 	b, log := setup(t), &book{}

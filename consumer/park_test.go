@@ -97,6 +97,8 @@ func (p *parkSetup) acknowledged(t *testing.T) {
 }
 
 // More messages than the durable has places are delayed for an hour.
+//
+// A row of docs/DELIVERY.md.
 func TestLongDelayHoldsNoPlaceAndTheOthersFlow(t *testing.T) {
 	t.Parallel()
 	p := setupParking(t, func(c *topology.Consumer) { c.MaxAckPending = 4 })
@@ -173,6 +175,7 @@ func TestUnparkingFollowsTheSuccessOfAHandlerWithoutTransaction(t *testing.T) {
 	require.Len(t, p.starts.names(), 2)
 }
 
+// A row of docs/DELIVERY.md.
 func TestTwoReplicasShareWhatIsDueAndEachIsHandledOnce(t *testing.T) {
 	t.Parallel()
 	p := setupParking(t)

@@ -115,6 +115,8 @@ func setupParkCrash(t *testing.T) (*parkSetup, *dvtest.NATSServer) {
 
 // The message is in both places. What the server brings again is acknowledged,
 // and the handler runs when the parked one is due, which the test decides.
+//
+// A row of docs/DELIVERY.md.
 func TestCrashBetweenParkingAndAckLeavesOneMessage(t *testing.T) {
 	t.Parallel()
 	p, server := setupParkCrash(t)
@@ -143,6 +145,8 @@ func (p *parkSetup) due(t *testing.T, in string) {
 
 // SIGKILL in the handler of a parked message, after its effect and before the
 // commit: another process takes over when the claim has run out.
+//
+// A row of docs/DELIVERY.md.
 func TestProcessKilledInTheHandlerOfAParkedMessageLeavesOneEffect(t *testing.T) {
 	t.Parallel()
 	p, server := setupParkCrash(t)

@@ -32,6 +32,8 @@ func TestReplicasShareADurable(t *testing.T) {
 
 // Replicas are replaced one after the other while messages come. Nothing is
 // lost, nothing waits for AckWait, and nothing becomes a dead letter.
+//
+// A row of docs/DELIVERY.md.
 func TestRollingRestartUnderLoad(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *topology.Consumer) { c.AckWait, c.MaxAckPending = time.Hour, 50 })
@@ -57,6 +59,8 @@ func TestRollingRestartUnderLoad(t *testing.T) {
 }
 
 // A leader change interrupts requests; the pull goes on with the new leader.
+//
+// A row of docs/DELIVERY.md.
 func TestLeaderChangesLoseNothing(t *testing.T) {
 	t.Parallel()
 	cluster := dvtest.Cluster(t)

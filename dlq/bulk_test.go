@@ -372,6 +372,8 @@ func TestTwoOperatorsReplayTheSameBatchOnce(t *testing.T) {
 // Whoever handled the original hears nothing of a replay: neither a plain
 // subscriber of its subject, nor a stream or consumer of anybody else. The
 // replay's subject is the durable's own.
+//
+// A row of docs/DELIVERY.md.
 func TestForeignClientsSeeNoReplay(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -181,6 +181,7 @@ func TestOversizeMessageIsKeptWithoutWhatDoesNotFit(t *testing.T) {
 	}
 }
 
+// A row of docs/DELIVERY.md.
 func TestFailedReplayIsANewCopyOfTheSameLetter(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

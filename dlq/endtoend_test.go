@@ -68,6 +68,8 @@ func (b *bundle) settled(t *testing.T) {
 // The life of a message whose payload is wrong: it dies, has no effect however
 // often it comes, is edited, and has its effect once under its own id; whatever
 // comes of the original afterwards has none.
+//
+// A row of docs/DELIVERY.md.
 func TestAnEditedReplayIsAppliedOnce(t *testing.T) {
 	t.Parallel()
 	b, pool := setup(t), dvtest.Postgres(t)
@@ -116,6 +118,8 @@ func TestAnEditedReplayIsAppliedOnce(t *testing.T) {
 // A message whose header names another tenant than its envelope reaches no
 // handler. It is a letter that names the tenant of the envelope, keeps the header
 // as evidence, and is never replayed.
+//
+// A row of docs/DELIVERY.md.
 func TestATenantMismatchIsASecurityLetter(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -191,6 +191,8 @@ func (b *bundle) handling(t *testing.T) func() map[string]int {
 // publication was never marked. Two others do it again at once, as they would from
 // their shell's history: every open letter is meant. Each message has
 // its effect once, although the handler here has no inbox.
+//
+// A row of docs/DELIVERY.md.
 func TestABatchThatWasKilledIsFinishedByTwoOthersOnce(t *testing.T) {
 	t.Parallel()
 	for _, at := range []string{"before|.replay.|4", "after|.replay.|4", "after|.dlqmark.|8"} {

@@ -45,6 +45,8 @@ func TestOpenRefusesStaleReads(t *testing.T) {
 
 // Letters that nobody resolved must not expire silently (requirement Q4): the
 // declared streams keep everything, and others are not worked with.
+//
+// A row of docs/DELIVERY.md.
 func TestNothingUnresolvedIsEverRemovedByTheServer(t *testing.T) {
 	t.Parallel()
 	declared := []topology.Stream{

@@ -183,6 +183,7 @@ func race(t *testing.T, letters []string, queues ...*dlq.Queue) {
 	}
 }
 
+// A row of docs/DELIVERY.md.
 func TestOfTwoOperatorsExactlyOneReplays(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

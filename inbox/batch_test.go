@@ -157,6 +157,7 @@ func failingOn(poison *envelope.Delivery, fail func(context.Context, pgx.Tx) err
 	}
 }
 
+// A row of docs/DELIVERY.md.
 func TestPoisonInABatchFailsAlone(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("no such rack")

@@ -16,6 +16,7 @@ import (
 	"codeberg.org/dataverket/messaging/inbox"
 )
 
+// A row of docs/DELIVERY.md.
 func TestBackendKilledInTheHandlerHasNoEffectUntilTheRetry(t *testing.T) {
 	t.Parallel()
 	b, m := setup(t), newMessage()
@@ -39,6 +40,8 @@ func TestBackendKilledInTheHandlerHasNoEffectUntilTheRetry(t *testing.T) {
 
 // The worst moment: the commit happened and its answer was lost. Nobody on this
 // side can know; the message is delivered again and the row decides.
+//
+// A row of docs/DELIVERY.md.
 func TestLostAnswerOfACommitIsDecidedByTheRow(t *testing.T) {
 	t.Parallel()
 	b, m := setup(t), newMessage()

@@ -18,6 +18,7 @@ func (b *bundle) dead(t *testing.T, m inbox.Message) {
 	require.NoError(t, b.route().MarkDead(t.Context(), delivery(m, `{}`), letter))
 }
 
+// A row of docs/DELIVERY.md.
 func TestDeadMessageHasNoEffectWhenItComesAgain(t *testing.T) {
 	t.Parallel()
 	b, m := setup(t), newMessage()

@@ -86,6 +86,8 @@ func (b *bundle) sweep(t *testing.T, cfg inbox.JanitorConfig) inbox.Swept {
 
 // A day too short, and a redelivery at the end of the stream's age could find its
 // first handling forgotten.
+//
+// A row of docs/DELIVERY.md.
 func TestHorizonThatIsTooShortIsRefusedWithTheNumber(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -260,6 +262,8 @@ func TestOpenTransactionKeepsItsPartition(t *testing.T) {
 }
 
 // The message is handled between the janitor's first look and its last.
+//
+// A row of docs/DELIVERY.md.
 func TestMessageHandledDuringASweepKeepsThePartition(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

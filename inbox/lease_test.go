@@ -92,6 +92,8 @@ func TestHeldKeysAreFenced(t *testing.T) {
 }
 
 // An instance that was overtaken and wakes begins no effect.
+//
+// A row of docs/DELIVERY.md.
 func TestHandlerOfAnEarlierTermHasNoEffect(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

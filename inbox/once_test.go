@@ -16,6 +16,7 @@ import (
 	"codeberg.org/dataverket/messaging/inbox"
 )
 
+// A row of docs/DELIVERY.md.
 func TestDuplicateHasNoEffect(t *testing.T) {
 	t.Parallel()
 	b, m := setup(t), newMessage()
@@ -108,6 +109,7 @@ func (b *bundle) second(t *testing.T, m inbox.Message) <-chan error {
 	return done
 }
 
+// A row of docs/DELIVERY.md.
 func TestConcurrentCopyWaitsAndIsADuplicate(t *testing.T) {
 	t.Parallel()
 	b, m := setup(t), newMessage()

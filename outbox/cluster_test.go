@@ -20,6 +20,8 @@ import (
 // not recorded, some wait; writers write to the restored database before its
 // relay starts, and to the old one after the dump. Nothing is skipped, nothing
 // stored twice, and keys keep their order.
+//
+// A row of docs/DELIVERY.md.
 func TestDumpRestoredInAnotherClusterGoesOnWhereItWas(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -113,6 +115,8 @@ func TestDumpRestoredInAnotherClusterGoesOnWhereItWas(t *testing.T) {
 
 // Writers do not stop for a take-over: 8 of them write before, during and after
 // it, and one transaction that wrote before it began is open all the time.
+//
+// A row of docs/DELIVERY.md.
 func TestTakeOverWhileWritersWrite(t *testing.T) {
 	t.Parallel()
 	for _, higher := range []bool{false, true} {
@@ -318,6 +322,8 @@ func TestRowsOfAnotherClusterThatComeLaterAreTakenOver(t *testing.T) {
 // pg_upgrade gives the cluster a new identity and keeps all transaction ids:
 // what is published stays as it is, nothing is published again, and no row is
 // written but those that were not published.
+//
+// A row of docs/DELIVERY.md.
 func TestUpgradedClusterPublishesNothingAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

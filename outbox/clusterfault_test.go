@@ -43,6 +43,8 @@ func standStill(r *outbox.Relay) {
 const childStepEnv = "OUTBOX_TEST_STEP" // of a take-over, where the child stands still
 
 // A relay is killed after each step of a take-over; the next one goes on.
+//
+// A row of docs/DELIVERY.md.
 func TestTakeOverIsKilledAtEveryStep(t *testing.T) {
 	t.Parallel()
 	old, url := setupTCP(t)
@@ -248,6 +250,8 @@ func TestAnchorsFromWhileAKeyWaitsForATakeOverAreNotUsed(t *testing.T) {
 
 // The first base is a snapshot like any other: the database crashes after it is
 // taken, and the term that took it may not go on.
+//
+// A row of docs/DELIVERY.md.
 func TestDatabaseKilledInATakeOverStillPublishes(t *testing.T) {
 	t.Parallel()
 	old := setup(t)

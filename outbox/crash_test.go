@@ -163,6 +163,8 @@ func (c *child) kill() {
 // forgets ids after 100 ms here, so that what is sent again would be stored
 // again: the relay finds it in the stream. Each committed event is stored once,
 // is in effect exactly once, and in the order of its key.
+//
+// A row of docs/DELIVERY.md.
 func TestRelayKilledFiftyTimesLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
 	const kills, atFailpoint = 50, 45
@@ -314,6 +316,8 @@ func requireReused(t *testing.T, b bundle, rolledBack uint64) {
 
 // A relay that kept the snapshot of an idle poll would take the first event
 // after the crash for seen.
+//
+// A row of docs/DELIVERY.md.
 func TestDatabaseKilledAfterRollbacksAndAnIdlePollStillPublishes(t *testing.T) {
 	t.Parallel()
 	server, b := crashable(t)
@@ -346,6 +350,8 @@ func TestDatabaseKilledAfterRollbacksAndAnIdlePollStillPublishes(t *testing.T) {
 // snapshot becomes the base after its page is published, or the walk begins.
 // The lease outlives the crash, so nothing but the emptied table of living
 // terms tells the relay that its snapshot is void.
+//
+// A row of docs/DELIVERY.md.
 func TestDatabaseKilledWhileAPageIsInFlightStillPublishes(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

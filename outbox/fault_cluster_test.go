@@ -77,6 +77,8 @@ func (b bundle) requireFlow(t *testing.T, n uint64) {
 // The leader of the stream changes again and again while writers commit, by
 // request and because its machine is gone. Acknowledgements get lost with it, and
 // proposals of the old leader may or may not be in the stream.
+//
+// A row of docs/DELIVERY.md.
 func TestLeaderOfTheStreamChangesUnderLoad(t *testing.T) {
 	t.Parallel()
 	c, b := setupCluster(t)

@@ -77,6 +77,8 @@ func TestRelayGetsOverAKilledDatabaseByItself(t *testing.T) {
 // while a page is stored, the cursor is behind, and the page after it is read
 // ahead in memory. Each time ids of transactions that were rolled back are given
 // out again to newer events.
+//
+// A row of docs/DELIVERY.md.
 func TestDatabaseKilledInTheMiddleOfAWalkLosesAndReordersNothing(t *testing.T) {
 	t.Parallel()
 	server, b := crashable(t)
@@ -118,6 +120,8 @@ func TestDatabaseKilledInTheMiddleOfAWalkLosesAndReordersNothing(t *testing.T) {
 // the event is published, and the database is killed before anything flushes its
 // log: the state that the event tells of must be there. A control row, committed
 // the same way after it without an event, shows that such commits do get lost.
+//
+// A row of docs/DELIVERY.md.
 func TestStateOfAPublishedEventSurvivesACrashWithoutSynchronousCommit(t *testing.T) {
 	t.Parallel()
 	const rounds = 4

@@ -17,6 +17,8 @@ import (
 // The answers to a whole window of messages are lost: with the connection that
 // they were to come on, or on a connection that goes on. All messages are sent
 // again, and the stream drops each of them.
+//
+// A row of docs/DELIVERY.md.
 func TestAnswersLostInBulkAreHarmless(t *testing.T) {
 	t.Parallel()
 	const window = 1000
@@ -116,6 +118,8 @@ func TestSingleAnswersLostAreHarmless(t *testing.T) {
 // Connections do not live longer than 200 ms, for seconds, while writers commit.
 // To the broker: what is in flight is in doubt each time. To the database: a
 // cursor's move, or the lease's renewal.
+//
+// A row of docs/DELIVERY.md.
 func TestStormOfDisconnectsLosesDoublesAndReordersNothing(t *testing.T) {
 	t.Parallel()
 	t.Run("broker", func(t *testing.T) {

@@ -119,6 +119,8 @@ var moments = map[string]func(*testing.T, *frozen) (late func()){
 // Then what the old one had sent arrives, and it wakes up and goes on: it moves
 // no cursor, what it sends is dropped by the stream, and it stands by until it is
 // its turn again.
+//
+// A row of docs/DELIVERY.md.
 func TestLeaderStoppedPastItsLeaseChangesNothingWhenItWakesUp(t *testing.T) {
 	t.Parallel()
 	for name, stopAt := range moments {
@@ -134,6 +136,8 @@ func TestLeaderStoppedPastItsLeaseChangesNothingWhenItWakesUp(t *testing.T) {
 
 // The same past the duplicate window: old messages arrive behind newer ones of
 // their key and are stored again. The inbox absorbs them.
+//
+// A row of docs/DELIVERY.md.
 func TestWhatAStoppedLeaderSentIsAbsorbedPastTheDuplicateWindow(t *testing.T) {
 	t.Parallel()
 	b, natsURL := setupTCP(t)

@@ -19,6 +19,8 @@ import (
 
 // One of three streams is full and another is missing. The third flows, readiness
 // names both, a full stream evicts nothing, and each drains in order once it can.
+//
+// A row of docs/DELIVERY.md.
 func TestOneStreamFullAndOneMissingHoldBackOnlyThemselves(t *testing.T) {
 	t.Parallel()
 	const room, sent = 5, 40

@@ -16,6 +16,8 @@ import (
 // open since long, and have its numbers. Such a row was lost when the floor of a
 // walk's target was a number read before the target was taken and no more: the
 // walk that followed looked above it.
+//
+// A row of docs/DELIVERY.md.
 func TestWriterThatIsOpenWhenAWalkBeginsIsNotLost(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

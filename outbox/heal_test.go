@@ -128,6 +128,8 @@ func (b bundle) enqueueEach(t *testing.T, counter map[string]int, n int) {
 // notices before it publishes anything, goes back, and no operator is needed.
 // The copy is taken between two anchors, and the duplicate window is outlived or
 // not; a page of one row or large walks; the relay stays up or is restarted.
+//
+// A row of docs/DELIVERY.md.
 func TestStreamRolledBackIsHealed(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -251,6 +253,8 @@ func TestMessageMissingAtAnOlderAnchorIsPublishedAgain(t *testing.T) {
 
 // A stream shared with other producers was filled up by them meanwhile: its last
 // sequence is high again, and only the message at the anchor tells.
+//
+// A row of docs/DELIVERY.md.
 func TestRollbackIsNoticedThoughOthersFilledTheStreamUp(t *testing.T) {
 	t.Parallel()
 	f := setupFrail(t)
@@ -364,6 +368,8 @@ func TestIdleRelayWithoutLossNeverRewinds(t *testing.T) {
 
 // A deleted and newly made stream is not filled without being asked: who made it
 // may have meant it to be empty, and may have meant another.
+//
+// A row of docs/DELIVERY.md.
 func TestRecreatedStreamWaitsForTheOperator(t *testing.T) {
 	t.Parallel()
 	for _, restart := range []bool{false, true} {

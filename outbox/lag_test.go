@@ -18,6 +18,8 @@ import (
 
 // A relay that leads and does nothing must not hide: whoever stands by sees that
 // events wait, says so once, and stays ready, for it has nothing to be blamed for.
+//
+// A row of docs/DELIVERY.md.
 func TestStandbyRaisesTheAlarmWhenEventsWait(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -93,6 +93,8 @@ func (b bundle) requirePublishedAll(t testing.TB) {
 
 // A message that can never be stored holds its key, and only its key; released,
 // the key goes on where it stood, in order.
+//
+// A row of docs/DELIVERY.md.
 func TestMessageThatCanNeverBeStoredParksItsKeyOnly(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]outbox.RelayConfig{

@@ -199,6 +199,8 @@ func (c *deafConn) Read(p []byte) (int, error) {
 
 // The broker stored messages and could not say so for longer than its window.
 // The relay that sent them is the one that leads on.
+//
+// A row of docs/DELIVERY.md.
 func TestUnansweredMessagesAreNotStoredAgainAfterTheWindow(t *testing.T) {
 	t.Parallel()
 	for name, pageRows := range map[string]int{"a delta": 100, "a walk": 10} {

@@ -38,6 +38,7 @@ func TestRelayPublishesTheStoredBytesAndHeaders(t *testing.T) {
 	require.NoError(t, e.CheckHeader(envelope.Header(m.Header)))
 }
 
+// A row of docs/DELIVERY.md.
 func TestRolledBackTransactionPublishesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -55,6 +56,8 @@ func TestRolledBackTransactionPublishesNothing(t *testing.T) {
 // transaction id before or after the key's lock, use savepoints, roll back
 // whole or in part, and one transaction stays open all the time. A sequence
 // cursor loses rows here, and an xmin-fenced (xid, seq) cursor inverts keys.
+//
+// A row of docs/DELIVERY.md.
 func TestConcurrentWritersLoseDoubleAndReorderNothing(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]outbox.RelayConfig{
@@ -186,6 +189,8 @@ func (w *writers) totals(t *testing.T) map[string]int {
 
 // A page must not skip a row that commits late with a number below the walk's
 // position, nor one that commits while the walk goes on.
+//
+// A row of docs/DELIVERY.md.
 func TestBacklogIsWalkedWithLateCommitsOfLowNumbers(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -292,6 +292,8 @@ select stream, ordering_key, seq, id, subject, 'too large' from messaging.outbox
 }
 
 // Nothing goes while there is doubt whether the stream holds what follows it.
+//
+// A row of docs/DELIVERY.md.
 func TestNothingIsDeletedByAnAnchorThatIsNotChecked(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*testing.T, *keeper) (left int){

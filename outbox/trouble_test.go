@@ -68,6 +68,7 @@ func TestLeaderWithoutABrokerHandsOver(t *testing.T) {
 	require.Eventually(t, func() bool { return alone.Ready() == nil }, 20*time.Second, 10*time.Millisecond, "a standby with a broker is ready")
 }
 
+// A row of docs/DELIVERY.md.
 func TestBrokerRestartedWithPagesInFlightLosesAndReordersNothing(t *testing.T) {
 	t.Parallel()
 	server, err := natsserver.Start(t.Context(), t.TempDir(), natsserver.Options{TCP: true})
