@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
@@ -43,6 +44,24 @@ func TestMassFailureDoesNotMoveTheBacklogToTheDeadLetters(t *testing.T) {
 			require.LessOrEqual(t, len(b.graves.all()), 5+4+2, "the backlog went to the dead letters")
 		})
 	}
+}
+
+// Who says when to come again knows what is the matter, and is not the reason to
+// slow everybody down.
+func TestHandlersThatAskForADelayAreNoMassFailure(t *testing.T) {
+	t.Parallel()
+	b, log := setup(t), &book{}
+	r := b.run(t, b.config(log.config(), func(c *consumer.Config) { c.MassFailure, c.Concurrency = 2, 4 }),
+		handle(func(_ context.Context, m received) error {
+			if m.Attempt == 1 {
+				return envelope.RetryAfter(50*time.Millisecond, errBroken)
+			}
+			return nil
+		}))
+	b.publish(t, numbered(40)...)
+	b.settled(t)
+	require.Equal(t, uint64(40), r.Stats().Handled)
+	require.Empty(t, log.lines("many messages fail"))
 }
 
 // A few bad messages among good ones are what dead letters are for.

@@ -91,6 +91,12 @@ func permanentClass(err error) envelope.Class {
 	return envelope.ClassPoison
 }
 
+// asksForDelay reports whether a handler said when to come again.
+func asksForDelay(err error) bool {
+	_, asks := errors.AsType[*envelope.RetryAfterError](err)
+	return asks
+}
+
 // delay is the handler's own wish within its cap, or the backoff. Zero, "at
 // once", is granted when it was asked for.
 func (p policy) delay(err error, attempt int) time.Duration {

@@ -123,8 +123,9 @@ func (c *Consumer) vanished(ctx context.Context, j *job, beat *heartbeat) verdic
 	return v
 }
 
-// watchMass tells the breaker how a message fared. A stop, a duplicate and a
-// broken replay say nothing about the service.
+// watchMass tells the breaker how a message fared. A stop, a duplicate, a broken
+// replay, and a handler that says when to come again, say nothing about the
+// service.
 func (c *Consumer) watchMass(j *job, v verdict) {
 	if j.watched {
 		return
@@ -133,6 +134,8 @@ func (c *Consumer) watchMass(j *job, v verdict) {
 	switch {
 	case v.action == ack && !v.duplicate:
 		c.mass.succeeded()
+	case v.action == retry && asksForDelay(v.err):
+		c.mass.spared()
 	case v.action == retry, v.action == bury, v.action == release && v.delay > 0:
 		c.mass.failed(fmt.Sprintf("%s %d %s", j.stream, j.seq, j.letter), v.err)
 	default:
