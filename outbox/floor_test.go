@@ -47,3 +47,24 @@ func TestWriterThatIsOpenWhenAWalkBeginsIsNotLost(t *testing.T) {
 	close(goOn)
 	b.requireStored(t, events, 201)
 }
+
+// The sequence is set back while a relay leads, as TRUNCATE … RESTART IDENTITY
+// does: the floors are too high from then on, and a walk must not begin with them.
+func TestSequenceSetBackUnderALeaderHidesNoRows(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.relay(t, outbox.RelayConfig{PageRows: 5})
+	for i := range 30 {
+		b.enqueue(t, "before", i+1)
+		if i > 26 {
+			b.requireDrained(t)
+		}
+	}
+	b.requireStored(t, events, 30)
+	b.requireDrained(t)
+	b.exec(t, "truncate messaging.outbox_events restart identity")
+	counter := map[string]int{}
+	b.enqueueOnKeys(t, counter, 20) // more than a page, at once
+	b.requireStored(t, events, 50)
+	b.requireDrained(t)
+}

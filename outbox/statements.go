@@ -287,11 +287,15 @@ update {{schema}}.outbox_state s
 		// that the poll before read, for an id was drawn and given up since. The one
 		// of the last move would be too low: the page of a walk that follows this one
 		// would pass over all rows of this one.
+		//
+		// Floors above that number are from before somebody set the sequence back, and
+		// would hide rows. The walk does not begin then; the term ends, and the next one
+		// mends them (check).
 		beginWalk: in(fence + `
 update {{schema}}.outbox_state s
    set target = pg_current_snapshot(), position = 0, ceiling = ` + lastSeq + `,
        next_floor = greatest(s.next_floor, $4), updated_at = clock_timestamp()
-  from lease where s.stream = $3 and s.target is null
+  from lease where s.stream = $3 and s.target is null and $4 >= greatest(s.floor, s.next_floor)
 ` + durable),
 		commitPage: in(fence + keep + `
 update {{schema}}.outbox_state s
