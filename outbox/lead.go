@@ -200,7 +200,7 @@ func (d *dispatcher) revise(ctx context.Context) error {
 // published before: a relay that cannot record what it did would do it again and
 // again.
 func (d *dispatcher) prepare(stop, ctx context.Context) error {
-	if _, err := d.pool.Exec(ctx, d.sql.alive, d.lease.term); err != nil {
+	if _, err := d.pool.Exec(ctx, d.sql.alive, d.lease.holder, d.lease.term); err != nil {
 		return fmt.Errorf("declare the term: %w", explain(err))
 	}
 	var names []string

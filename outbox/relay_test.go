@@ -395,3 +395,30 @@ func TestRelayWithoutTablesSaysSo(t *testing.T) {
 	require.ErrorIs(t, r.Run(t.Context()), outbox.ErrNotMigrated)
 	require.ErrorContains(t, r.Run(t.Context()), "called twice")
 }
+
+// A process that was stopped between getting the lease and declaring its term
+// wakes up when another one leads: it may not end that one's term.
+func TestLeaderStoppedBeforeItDeclaredItsTermDisturbsNobody(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	tx, err := b.pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "lock table messaging.outbox_alive in exclusive mode")
+	require.NoError(t, err)
+	r := b.newRelay(t, outbox.RelayConfig{LeaseTTL: time.Second})
+	run(t, r)
+	require.Eventually(t, func() bool {
+		var waits bool
+		require.NoError(t, b.pool.QueryRow(t.Context(), "select exists (select from pg_locks l join pg_class c on c.oid = l.relation where c.relname = 'outbox_alive' and not l.granted)").Scan(&waits))
+		return waits
+	}, 20*time.Second, time.Millisecond)
+	_, err = tx.Exec(t.Context(), "update messaging.outbox_lease set holder = 'other', term = term + 1, expires_at = clock_timestamp() + interval '1 hour'")
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "insert into messaging.outbox_alive select term from messaging.outbox_lease")
+	require.NoError(t, err)
+	require.NoError(t, tx.Commit(t.Context()))
+	require.Eventually(t, func() bool { return !r.Leading() }, 20*time.Second, time.Millisecond)
+	var alive bool
+	require.NoError(t, b.pool.QueryRow(t.Context(), "select exists (select from messaging.outbox_alive a join messaging.outbox_lease l using (term) where holder = 'other')").Scan(&alive))
+	require.True(t, alive, "the term of the new leader is void")
+}

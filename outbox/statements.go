@@ -133,10 +133,16 @@ returning setval('{{schema}}.outbox_asleep_until', 0)`), // nobody is there to b
 
 func newTermSQL(in func(string) string) termSQL {
 	return termSQL{
-		// Every term declares itself alive once, before its first poll.
+		// Every term declares itself alive once, before its first poll, and while it
+		// holds the lease: a process that slept until another one leads would end that
+		// one's term.
 		alive: in(`
-with before as (delete from {{schema}}.outbox_alive where term <> $1)
-insert into {{schema}}.outbox_alive (term) values ($1) on conflict do nothing`),
+with lease as (
+  select from {{schema}}.outbox_lease where holder = $1 and term = $2 for share
+), before as (
+  delete from {{schema}}.outbox_alive a using lease where a.term <> $2
+)
+insert into {{schema}}.outbox_alive (term) select $2 from lease on conflict do nothing`),
 
 		// Proves, before anything is published, that the cursors can be moved,
 		// and mends the floors after a sequence was set back (as TRUNCATE …
