@@ -26,20 +26,26 @@ func (e *exceptions) pass(r *row) bool {
 	return discarded && id == r.id
 }
 
+// releasedKey is a parked key that an operator lets go on.
+type releasedKey struct {
+	name  string
+	again bool // it was published before, and is wanted once more
+}
+
 // loadExceptions reads the exceptions of a lane, and the keys that an operator
 // released.
-func (d *dispatcher) loadExceptions(ctx context.Context, l *lane) (released []string, err error) {
+func (d *dispatcher) loadExceptions(ctx context.Context, l *lane) (released []releasedKey, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.cfg.LeaseTTL)
 	defer cancel()
 	e := exceptions{held: map[string]int64{}, discarded: map[int64]pgtype.UUID{}}
 	var key string
 	var seq int64
 	var id pgtype.UUID
-	var let bool
+	var let, again bool
 	rows, _ := d.pool.Query(ctx, d.sql.held, l.name)
-	_, err = pgx.ForEachRow(rows, []any{&key, &seq, &let}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&key, &seq, &let, &again}, func() error {
 		if e.held[key] = seq; let {
-			released = append(released, key)
+			released = append(released, releasedKey{key, again})
 		}
 		return nil
 	})
@@ -90,10 +96,15 @@ const releaseWindow = 100_000
 
 // release publishes what is held of a key, in order, up to where the cursor is.
 // What the cursor has not reached comes by itself after.
-func (d *dispatcher) release(stop, work context.Context, l *lane, key string) error {
+func (d *dispatcher) release(stop, work context.Context, l *lane, released releasedKey) error {
+	key := released.name
 	from := l.except.held[key] - 1
 	delete(l.except.held, key)
 	l.except.released--
+	if released.again { // what the cursor has passed is stored at or below its message
+		l.recall.again = l.guard.newest.sequence
+		defer func() { l.recall.again = 0 }()
+	}
 	var top int64
 	if err := d.pool.QueryRow(work, d.sql.top, l.name).Scan(&top); err != nil {
 		return fmt.Errorf("release a key of %s: %w", l.name, explain(err))

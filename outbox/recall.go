@@ -27,6 +27,7 @@ type recall struct {
 	open  bool      // rows may still come that are in the stream already
 	due   bool      // ask before anything is sent
 	tail  *tail     // what the stream said
+	again int64     // what is stored up to here is wanted once more; 0: nothing is
 	at    time.Time // what was sent before and is not in the tail is not stored
 	tried time.Time // since when it does not answer
 	tries int       // and how often it was asked
@@ -96,8 +97,12 @@ func (r *recall) readFrom(ctx context.Context, after int64) (*tail, error) {
 	return r.ask.tail(ctx, r.stream, from, r.ours, tailLimit)
 }
 
-// find tells whether a row is stored already, and where.
-func (r *recall) find(id pgtype.UUID) (int64, bool) { return r.tail.find(id) }
+// find tells whether a row is stored already, and where. What an operator wants
+// to be published again is not: the tail may have been read before he asked.
+func (r *recall) find(id pgtype.UUID) (int64, bool) {
+	sequence, found := r.tail.find(id)
+	return sequence, found && sequence > max(r.after, r.again)
+}
 
 // forgotten tells whether to ask before a row is sent whose outcome has been
 // unknown since the given moment.

@@ -410,3 +410,48 @@ func TestRewindIntoAWalkFindsWhatWasStoredBehindIt(t *testing.T) {
 	require.EqualValues(t, 1, f.status(t).Rewinds)
 	f.requireOnce(t, 46)
 }
+
+// An operator wants what lies behind the place from which the stream's tail is
+// read in a term: that it is stored is no reason not to publish it again.
+func TestRewindRepeatsWhatTheTailHolds(t *testing.T) {
+	t.Parallel()
+	for name, key := range map[string]string{"a key": keyName(1), "the stream": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			shortenDuplicateWindow(t, b)
+			counter := map[string]int{}
+			b.enqueueCounted(t, counter, 60)
+			b.abandon(t, outbox.RelayConfig{PageRows: 10}, 4)
+			expireLease(t, b)
+			b.awaitForgotten(t)
+			var behind, acked int
+			require.NoError(t, b.pool.QueryRow(t.Context(), "select tail_after, acked_sequence from messaging.outbox_state where stream = $1", events).Scan(&behind, &acked))
+			require.Less(t, behind, acked, "the tail holds nothing that the cursor passed")
+			var plan outbox.RewindPlan
+			ask := sync.OnceFunc(func() {
+				r := outbox.RewindRequest{Stream: events, Key: key, All: true, By: ola, Reason: why}
+				var err error
+				plan, err = outbox.PlanRewind(t.Context(), b.pool, "", r)
+				require.NoError(t, err)
+				_, err = outbox.RequestRewind(t.Context(), b.pool, "", r)
+				require.NoError(t, err)
+			})
+			r := b.newRelay(t, outbox.RelayConfig{PageRows: 10})
+			want := uint64(60 + 60)
+			if key == "" {
+				r.OnPublished(func(string, int) { ask() }) // the tail is read by now
+			} else {
+				ask()
+				want = 60 + uint64(plan.Rows)
+			}
+			stop := run(t, r)
+			b.requireStored(t, events, want)
+			b.requireRewound(t)
+			b.requireNothingParked(t)
+			stop()
+			b.requireFirsts(t, counter)
+			b.requireStored(t, events, want)
+		})
+	}
+}

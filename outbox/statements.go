@@ -415,7 +415,8 @@ update {{schema}}.outbox_state s
 func newParkSQL(in func(string) string) parkSQL {
 	return parkSQL{
 		held: in(`
-select ordering_key, seq, released_at is not null from {{schema}}.outbox_parked where stream = $1 order by seq`),
+select ordering_key, seq, released_at is not null, starts_with(cause, '` + rewindCause + `')
+  from {{schema}}.outbox_parked where stream = $1 order by seq`),
 		discarded: in(`
 select seq, id from {{schema}}.outbox_discarded where stream = $1`),
 
