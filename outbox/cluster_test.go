@@ -38,14 +38,9 @@ func TestDumpRestoredInAnotherClusterGoesOnWhereItWas(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			old := setup(t)
-			shortenDuplicateWindow(t, old)
-			young := old.anotherCluster(t)
-			if c.higher {
-				young.ahead(t, old)
-			} else {
-				old.ahead(t, young)
-			}
+			b := setup(t)
+			shortenDuplicateWindow(t, b)
+			old, young := b.twoClusters(t, c.higher)
 			counter := map[string]int{}
 			stop := old.relay(t, outbox.RelayConfig{PageRows: c.pageRows})
 			old.enqueueCounted(t, counter, 23)
@@ -122,13 +117,7 @@ func TestTakeOverWhileWritersWrite(t *testing.T) {
 	for _, higher := range []bool{false, true} {
 		t.Run(fmt.Sprintf("higher %v", higher), func(t *testing.T) {
 			t.Parallel()
-			old := setup(t)
-			young := old.anotherCluster(t)
-			if higher {
-				young.ahead(t, old)
-			} else {
-				old.ahead(t, young)
-			}
+			old, young := setup(t).twoClusters(t, higher)
 			old.enqueue(t, "old", numbers(1, 50)...)
 			stop := old.relay(t, outbox.RelayConfig{})
 			old.requireDrained(t)
@@ -167,9 +156,7 @@ func TestTakeOverWhileWritersWrite(t *testing.T) {
 // know of that transaction, so the floor may not hide its row.
 func TestWriterThatIsOpenWhenATakeOverBeginsIsNotLost(t *testing.T) {
 	t.Parallel()
-	old := setup(t)
-	young := old.anotherCluster(t)
-	old.ahead(t, young)
+	old, young := setup(t).twoClusters(t, false)
 	counter := map[string]int{}
 	old.publishAll(t, counter, 20)
 	old.dump(t)(young, true)
@@ -207,9 +194,7 @@ func TestWriterThatIsOpenWhenATakeOverBeginsIsNotLost(t *testing.T) {
 // floor, and committed before the dump was made.
 func TestTransactionThatWasOpenInAnotherClusterIsNotLost(t *testing.T) {
 	t.Parallel()
-	old := setup(t)
-	young := old.anotherCluster(t)
-	old.ahead(t, young)
+	old, young := setup(t).twoClusters(t, false)
 	w := newWriters(t, old, 1)
 	long := w.openLongTransaction(t)
 	counter := map[string]int{}

@@ -47,10 +47,9 @@ const childStepEnv = "OUTBOX_TEST_STEP" // of a take-over, where the child stand
 // A row of docs/DELIVERY.md.
 func TestTakeOverIsKilledAtEveryStep(t *testing.T) {
 	t.Parallel()
-	old, url := setupTCP(t)
-	shortenDuplicateWindow(t, old)
-	young := old.anotherCluster(t)
-	old.ahead(t, young)
+	b, url := setupTCP(t)
+	shortenDuplicateWindow(t, b)
+	old, young := b.twoClusters(t, false)
 	counter := map[string]int{}
 	old.publishAll(t, counter, 200)
 	old.enqueueCounted(t, counter, 45)
@@ -77,16 +76,15 @@ func TestTakeOverIsKilledAtEveryStep(t *testing.T) {
 // given out here before; none of those rows may count as published.
 func TestRelayKilledAfterItSetTheSequencePublishesAll(t *testing.T) {
 	t.Parallel()
-	old, url := setupTCP(t)
-	shortenDuplicateWindow(t, old)
-	young := old.anotherCluster(t)
-	young.ahead(t, old) // so that the foreign cursor sees what is written here
+	b, url := setupTCP(t)
+	shortenDuplicateWindow(t, b)
+	old, young := b.twoClusters(t, true)
 	counter := map[string]int{}
 	old.publishAll(t, counter, 40)
 	old.exec(t, "delete from messaging.outbox_events where seq <= 20")
 	old.enqueueCounted(t, counter, 5)
 	old.dump(t)(young, false)
-	young.exec(t, "update messaging.outbox_state set base = '900000000:900000000:'") // likewise
+	young.exec(t, "update messaging.outbox_state set base = '900000000:900000000:'") // so that the foreign cursor sees what is written here
 	young.enqueue(t, "early", numbers(1, 12)...)
 	for _, step := range []string{"numbered", "begun"} {
 		expireLease(t, young)
@@ -291,9 +289,7 @@ func TestDatabaseKilledInATakeOverStillPublishes(t *testing.T) {
 // cursor goes back behind those that still have foreign ids, and waits for them.
 func TestStreamAcceptedInATakeOverGetsAllRows(t *testing.T) {
 	t.Parallel()
-	old := setup(t)
-	young := old.anotherCluster(t)
-	old.ahead(t, young)
+	old, young := setup(t).twoClusters(t, false)
 	counter := map[string]int{}
 	old.publishAll(t, counter, 50)
 	old.dump(t)(young, true)

@@ -26,6 +26,23 @@ var elsewhere = sync.OnceValues(func() (*pgserver.Server, error) {
 
 var elsewheres atomic.Int64 // databases in it
 
+// twoClusters returns b and an empty database in another cluster: old is where a
+// dump is made, and young, whose transaction ids are lower or higher, where it is
+// restored.
+//
+// All tests share both clusters, so the cluster of b is the one that is ahead,
+// always: a test that pushed the other one past it would leave a test beside it
+// without rows that look new, waiting for a step that never comes.
+func (b bundle) twoClusters(t *testing.T, higher bool) (old, young bundle) {
+	t.Helper()
+	other := b.anotherCluster(t)
+	b.ahead(t, other)
+	if higher {
+		return other, b
+	}
+	return b, other
+}
+
 // anotherCluster returns b with an empty database in another cluster.
 func (b bundle) anotherCluster(t *testing.T) bundle {
 	t.Helper()
@@ -56,7 +73,8 @@ func (b bundle) burn(t *testing.T, n int) {
 end $$`, n))
 }
 
-// ahead makes this cluster's transaction ids higher than the other's.
+// ahead makes this cluster's transaction ids higher than the other's. See
+// twoClusters for which one it may be.
 func (b bundle) ahead(t *testing.T, of bundle) {
 	t.Helper()
 	next := func(b bundle) (n int) {

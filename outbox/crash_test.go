@@ -130,12 +130,15 @@ func startChild(t *testing.T, budget int, natsURL, pgURL string, env ...string) 
 	return c
 }
 
-// await returns when the child has said so.
+// await returns when the child has said so. A child that does not is killed, which
+// fails this test instead of holding up all.
 func (c *child) await(t *testing.T, said string) {
 	t.Helper()
+	late := time.AfterFunc(2*time.Minute, func() { _ = c.cmd.Process.Kill() })
+	defer late.Stop()
 	for line := ""; line != said; {
 		text, err := c.stdout.ReadString('\n')
-		require.NoError(t, err)
+		require.NoError(t, err, "the child does not say %q", said)
 		line = strings.TrimSpace(text)
 	}
 }
