@@ -38,12 +38,29 @@ func startFrozen(t *testing.T, b bundle, natsURL string) *frozen {
 	return f
 }
 
-// state is all that a relay moves, and the lease but for its end.
+// state is all that a relay moves, and the lease but for its end. The place of a
+// row shows also that it was written again as it was.
 func (f *frozen) state(t *testing.T) (state string) {
 	t.Helper()
 	require.NoError(t, f.pool.QueryRow(t.Context(), `
 select (select holder || ' ' || term from messaging.outbox_lease) || ' ' ||
-       (select string_agg(s::text, ' ' order by stream) from messaging.outbox_state s)`).Scan(&state))
+       (select string_agg(s.ctid || ' ' || s::text, ' ' order by stream) from messaging.outbox_state s) || ' ' ||
+       (select string_agg(a.ctid || ' ' || a.term, ' ') from messaging.outbox_alive a) || ' ' ||
+       (select coalesce(string_agg(a.ctid || ' ' || a.at, ' ' order by stream, at), '') from messaging.outbox_anchors a)`).Scan(&state))
+	return state
+}
+
+// settledState is the state once the leader rests: behind its last move it may
+// still write down how far it has read the stream.
+func (f *frozen) settledState(t *testing.T) (state string) {
+	t.Helper()
+	var since time.Time
+	require.Eventually(t, func() bool {
+		if now := f.state(t); now != state {
+			state, since = now, time.Now()
+		}
+		return time.Since(since) > 200*time.Millisecond
+	}, 20*time.Second, 10*time.Millisecond)
 	return state
 }
 
@@ -171,7 +188,7 @@ func (f *frozen) wakeUpTooLate(t *testing.T, stopAt func(*testing.T, *frozen) (l
 		f.enqueueOnKeys(t, f.counter, frozenKeys)
 	}
 	f.requireDrained(t)
-	before := f.state(t)
+	before := f.settledState(t)
 	f.requireForgotten(t)
 	late()
 	f.process.signal(t, syscall.SIGCONT)
