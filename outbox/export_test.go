@@ -82,6 +82,9 @@ var (
 	ErrNoAnswers = errNoAnswer
 )
 
+// CompareWithin bounds how long messages of a tail are compared with the rows.
+func (r *Relay) CompareWithin(d time.Duration) { r.compareWithin = d }
+
 // OnRetained calls f after retention has looked at all streams.
 func (r *Relay) OnRetained(f func()) { r.hooks.retained = f }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -129,8 +130,12 @@ func (d *dispatcher) recalled(stop, work context.Context, l *lane) error {
 	through := l.guard.newest.sequence
 	if r.open && r.tail != nil {
 		strays, err := d.strays(work, l)
-		if err != nil {
+		switch {
+		case err != nil && (work.Err() != nil || !tookTooLong(err)):
 			return err
+		case err != nil: // once a term would end for it, all would
+			d.log.Warn("what the stream holds of ours could not be compared with the outbox; events of a lost timeline would not be noticed",
+				"stream", l.name, "events", len(r.tail.left()), "reason", err)
 		}
 		through = max(through, r.tail.through)
 		if len(strays) > 0 || through > r.after {
@@ -143,15 +148,26 @@ func (d *dispatcher) recalled(stop, work context.Context, l *lane) error {
 	return nil
 }
 
-// strays returns the messages of the tail that the table does not have, those
-// left out whose rows retention may have deleted. Rows
-// are compared only where something is left: it reads the whole table.
+// compareWithin bounds the comparison of a tail with the rows, which reads the whole
+// table: nothing of the stream is published meanwhile.
+const compareWithin = 15 * time.Second
+
+// tookTooLong tells whether a statement was given up, by us or by the server's
+// statement_timeout.
+func tookTooLong(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.Code == "57014" || errors.Is(err, context.DeadlineExceeded)
+}
+
+// strays returns the messages of the tail that the table does not have, but for
+// those whose rows retention may have deleted. Rows are compared only where
+// something is left: it reads the whole table.
 func (d *dispatcher) strays(ctx context.Context, l *lane) ([]known, error) {
 	left := l.recall.tail.left()
 	if len(left) == 0 {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, d.compareWithin)
 	defer cancel()
 	ids, sequences := make([]pgtype.UUID, len(left)), make([]int64, len(left))
 	for i, k := range left {

@@ -455,3 +455,33 @@ func TestRewindRepeatsWhatTheTailHolds(t *testing.T) {
 		})
 	}
 }
+
+// To compare what is left of a tail with the rows reads the whole table. Where that
+// takes too long the relay says so and goes on: it must not end one term after the
+// other for the sake of a report.
+func TestTailThatCannotBeComparedIsNoFault(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.enqueue(t, "kept", 1)
+	stop := b.relay(t, outbox.RelayConfig{})
+	b.requireDrained(t)
+	stop()
+	restore := b.remember(t)
+	stop = b.relay(t, outbox.RelayConfig{})
+	b.enqueue(t, "lost", numbers(1, 12)...)
+	b.requireDrained(t)
+	stop()
+	restore()
+	var log lines
+	r := b.newRelay(t, outbox.RelayConfig{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	r.CompareWithin(time.Nanosecond)
+	stop = run(t, r)
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), "could not be compared") }, 20*time.Second, time.Millisecond)
+	b.enqueue(t, "found", numbers(1, 3)...)
+	b.requireStored(t, events, 16)
+	b.requireDrained(t)
+	require.NoError(t, r.Ready())
+	stop()
+	require.Equal(t, 1, strings.Count(log.String(), "could not be compared"))
+	require.Equal(t, 1, strings.Count(log.String(), "relay leads"))
+}

@@ -139,7 +139,8 @@ type Relay struct {
 	lag         lag
 	metrics     *metrics
 
-	foreignBatch int // rows of another cluster that are gone through at once
+	foreignBatch  int           // rows of another cluster that are gone through at once
+	compareWithin time.Duration // bounds the comparison of a tail with the rows
 }
 
 // hooks are crash points for tests; nil does nothing.
@@ -179,7 +180,7 @@ func NewRelay(out *Outbox, pool *pgxpool.Pool, js jetstream.JetStream, cfg Relay
 		health: &health{log: log, began: "relay is held back", over: "relay goes on",
 			down: map[string]trouble{partRun: {errNotRunning, time.Now()}}},
 		alarms:      &health{log: log, began: "relay alarm", over: "relay alarm is over", down: map[string]trouble{}},
-		anchorEvery: time.Second, moveEvery: moveEvery, foreignBatch: foreignBatch,
+		anchorEvery: time.Second, moveEvery: moveEvery, foreignBatch: foreignBatch, compareWithin: compareWithin,
 		pace:     paceOf(cfg.Retention),
 		observer: newObserver(pool, out.schema),
 		lag:      lag{lateness: lateness{bound: cfg.MaxAge}},
