@@ -29,7 +29,7 @@ import (
 // docs/decisions/0015.
 
 // foreignBatch is how many rows one transaction goes through: it shares the lock
-// of the lease, which a renewal waits for.
+// of the lease, which a take-over waits for.
 const foreignBatch = 1000
 
 // lockPatience bounds how long a writer may be held up by the setting of the

@@ -422,3 +422,70 @@ func TestLeaderStoppedBeforeItDeclaredItsTermDisturbsNobody(t *testing.T) {
 	require.NoError(t, b.pool.QueryRow(t.Context(), "select exists (select from messaging.outbox_alive a join messaging.outbox_lease l using (term) where holder = 'other')").Scan(&alive))
 	require.True(t, alive, "the term of the new leader is void")
 }
+
+// holdState keeps all moves of a stream's cursor waiting until the transaction
+// ends.
+func (b bundle) holdState(t *testing.T) pgx.Tx {
+	t.Helper()
+	tx, err := b.pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "select from messaging.outbox_state where stream = $1 for update", events)
+	require.NoError(t, err)
+	return tx
+}
+
+// requireWaiting waits until a statement that contains a text waits for a lock.
+func (b bundle) requireWaiting(t *testing.T, statement string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var waits bool
+		require.NoError(t, b.pool.QueryRow(t.Context(), `
+select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and position($1 in query) > 0)`, statement).Scan(&waits))
+		return waits
+	}, 20*time.Second, time.Millisecond, "no %s waits", statement)
+}
+
+// Moves of cursors do not hold up the renewal of the lease: with many busy streams
+// there is always one under way, and new ones do not queue up behind a renewal.
+func TestLeaseIsRenewedWhileAMoveIsUnderWay(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.relay(t, outbox.RelayConfig{LeaseTTL: 10 * time.Second})
+	b.enqueue(t, "a", 1)
+	b.requireDrained(t)
+	tx := b.holdState(t)
+	b.enqueue(t, "a", 2)
+	b.requireWaiting(t, "update")
+	expires := func() (at time.Time) {
+		require.NoError(t, b.pool.QueryRow(t.Context(), "select expires_at from messaging.outbox_lease").Scan(&at))
+		return at
+	}
+	before := expires()
+	require.Eventually(t, func() bool { return expires().After(before) }, 6*time.Second, 10*time.Millisecond, "the lease is not renewed")
+	require.NoError(t, tx.Commit(t.Context()))
+	b.requireDrained(t)
+}
+
+// But who takes the lease over waits for a move that is under way, and reads what
+// it wrote.
+func TestTakeOverOfTheLeaseWaitsForAMoveUnderWay(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.relay(t, outbox.RelayConfig{LeaseTTL: time.Minute})
+	b.enqueue(t, "a", 1)
+	b.requireDrained(t)
+	tx := b.holdState(t)
+	b.enqueue(t, "a", 2)
+	b.requireWaiting(t, "update")
+	expireLease(t, b)
+	next := b.newRelay(t, outbox.RelayConfig{Holder: "next", LeaseTTL: 20 * time.Second})
+	run(t, next)
+	b.requireWaiting(t, "outbox_lease as l")
+	require.False(t, next.Leading())
+	require.NoError(t, tx.Commit(t.Context()))
+	requireLeader(t, b, "next")
+	b.requireDrained(t)
+	b.enqueue(t, "a", 3)
+	b.requireDrained(t)
+	requireCounted(t, published(t, b.js, events), map[string]int{"a": 3})
+}

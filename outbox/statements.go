@@ -45,12 +45,14 @@ const (
 	lastSeq = `(select case when is_called then last_value else 0 end from {{schema}}.outbox_events_seq_seq)`
 
 	// fence admits the holder of the term, and makes a take-over wait for this
-	// write, or this write for the take-over. It does not admit a term that began
+	// write, or this write for the take-over. A renewal does not wait: it changes no
+	// key, and who shares a lock never queues up, so that with many busy streams the
+	// lease would be free for nobody. It does not admit a term that began
 	// before a crash of the database: a snapshot it holds may take new rows for
 	// seen.
 	fence = `with lease as (
   select from {{schema}}.outbox_lease where holder = $1 and term = $2
-     and exists (select from {{schema}}.outbox_alive a where a.term = $2) for share)`
+     and exists (select from {{schema}}.outbox_alive a where a.term = $2) for key share)`
 
 	// durable makes the commit of a cursor synchronous whatever the role's
 	// default is: only a durably committed snapshot may be a base.
@@ -114,13 +116,24 @@ const (
 
 func newLeaseSQL(in func(string) string) leaseSQL {
 	return leaseSQL{
+		// The lock is one that the moves under way exclude, see fence. Who waited for
+		// them looks again whether the lease is free.
 		acquire: in(`
-insert into {{schema}}.outbox_lease as l (singleton, holder, term, expires_at)
-values (true, $1, 1, clock_timestamp() + $2::interval)
-on conflict (singleton) do update
-   set holder = excluded.holder, term = l.term + 1, expires_at = excluded.expires_at
- where l.expires_at < clock_timestamp() or l.holder = excluded.holder
-returning term`),
+with free as (
+  select from {{schema}}.outbox_lease as l where l.expires_at < clock_timestamp() or l.holder = $1 for update
+), taken as (
+  update {{schema}}.outbox_lease l
+     set holder = $1, term = l.term + 1, expires_at = clock_timestamp() + $2::interval
+    from free
+  returning l.term
+), first as (
+  insert into {{schema}}.outbox_lease as l (singleton, holder, term, expires_at)
+  select true, $1, 1, clock_timestamp() + $2::interval
+   where not exists (select from {{schema}}.outbox_lease)
+  on conflict do nothing
+  returning l.term
+)
+select term from taken union all select term from first`),
 		renew: in(`
 update {{schema}}.outbox_lease set expires_at = clock_timestamp() + $3::interval
  where holder = $1 and term = $2`),
@@ -138,7 +151,7 @@ func newTermSQL(in func(string) string) termSQL {
 		// one's term.
 		alive: in(`
 with lease as (
-  select from {{schema}}.outbox_lease where holder = $1 and term = $2 for share
+  select from {{schema}}.outbox_lease where holder = $1 and term = $2 for key share
 ), before as (
   delete from {{schema}}.outbox_alive a using lease where a.term <> $2
 )
