@@ -49,7 +49,7 @@
 // up to which everything was published: new is what that snapshot could not
 // see. See docs/DESIGN.md and docs/decisions/0003.
 //
-// A relay with nothing to do sleeps, and says so in a row that Enqueue reads:
+// A relay with nothing to do sleeps, and says so in a sequence that Enqueue reads:
 // a transaction notifies only then. Awake, it polls; a missed notification
 // costs at most PollInterval.
 //

@@ -35,7 +35,11 @@ type Config struct {
 	// looked at by a running Relay of this Outbox, every 10 s and every second
 	// while a stream is late, or by Watch where a process has no relay. Where
 	// neither runs, or the database does not answer them for 30 s, nobody is held
-	// back. 1 s to 24 h. Default 0: off, an outage becomes lag and never an error.
+	// back. Events that are to be published again count with their age, so a rewind
+	// of hours holds writers back until it has caught up. It is meant for requests: in
+	// a handler of messages the error counts as an attempt, and may end in a dead
+	// letter, so give handlers an Outbox without it. 1 s to 24 h. Default 0: off, an
+	// outage becomes lag and never an error.
 	MaxLag time.Duration
 
 	// LegacyCorrelationHeader also writes the header "correlation-id" for
