@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/subject"
 )
 
 // outgoing is the one message value that a pipeline sends all rows with: the
@@ -32,8 +33,18 @@ func (o *outgoing) send(nc *nats.Conn, r *row, reply string) error {
 			return fmt.Errorf("row %d: %w", r.seq, err)
 		}
 	}
+	if impossibleSubject(r.subject) {
+		return fmt.Errorf("row %d: %w", r.seq, nats.ErrBadSubject)
+	}
 	o.msg.Subject, o.msg.Reply, o.msg.Data = r.subject, reply, r.envelope
 	return nc.PublishMsg(&o.msg)
+}
+
+// impossibleSubject tells that no stream can ever have a subject, beyond what the
+// client refuses itself. The server closes the connection on one that is too long
+// for a protocol line, and no stream listens on one with an empty token.
+func impossibleSubject(text string) bool {
+	return len(text) > subject.MaxOriginal || strings.Contains(text, "..") || strings.HasPrefix(text, ".") || strings.HasSuffix(text, ".")
 }
 
 // replaceHeader puts the values of a row in the place of those of the row

@@ -328,6 +328,34 @@ func TestRowWithABrokenHeaderIsParked(t *testing.T) {
 	require.Contains(t, b.parkedCause(t, "bad"), "header column")
 }
 
+// Rows of other authors may have any subject. One that no stream can have parks its
+// key; above all, one that is longer than the server takes would cost the process
+// its connection, again after each reconnect.
+func TestRowWithAnImpossibleSubjectIsParked(t *testing.T) {
+	t.Parallel()
+	for name, subject := range map[string]string{
+		"empty":            "",
+		"space":            "dv.maskin.evt.a b",
+		"empty token":      "dv.maskin..evt",
+		"no first token":   ".dv.maskin.evt",
+		"no last token":    "dv.maskin.evt.",
+		"very long":        "dv.maskin.evt." + strings.Repeat("x", 5000),
+		"more than a line": "dv.maskin.evt.x\r\nPING",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.enqueue(t, "bad", 1)
+			b.exec(t, `update messaging.outbox_events set subject = $1`, subject)
+			b.enqueue(t, "good", 1)
+			b.relay(t, outbox.RelayConfig{})
+			b.requireParked(t, "bad")
+			b.requireStored(t, events, 1)
+			require.Less(t, len(b.parkedCause(t, "bad")), 1000)
+		})
+	}
+}
+
 // What a release published is published again if the broker loses it, although
 // the cursor passed those rows long before.
 func TestReleasedMessagesAreHealedToo(t *testing.T) {

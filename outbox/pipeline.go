@@ -275,7 +275,7 @@ func (p *pipeline) receiveOne(ctx context.Context, f *flight, m *nats.Msg) error
 // can ever change that, or the stream is held back for a while.
 func (p *pipeline) refused(ctx context.Context, f *flight, number int64, why error) error {
 	r := f.at(number).row
-	why = fmt.Errorf("message %s on %s: %w", r.uuid(), r.subject, why)
+	why = fmt.Errorf("message %s on %.255s: %w", r.uuid(), r.subject, why)
 	if errors.Is(why, errImpossible) {
 		parked, err := p.park(ctx, r, why)
 		if err != nil {
