@@ -440,7 +440,12 @@ func TestRewindRepeatsWhatTheTailHolds(t *testing.T) {
 			r := b.newRelay(t, outbox.RelayConfig{PageRows: 10})
 			want := uint64(60 + 60)
 			if key == "" {
-				r.OnPublished(func(string, int) { ask() }) // the tail is read by now
+				r.OnPublished(func(string, int) { // the tail is read by now
+					if storedMessages(t, b.js) == 60 { // its last page
+						b.awaitForgotten(t)
+						ask()
+					}
+				})
 			} else {
 				ask()
 				want = 60 + uint64(plan.Rows)
