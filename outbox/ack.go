@@ -22,7 +22,8 @@ import (
 //     wrong, not the message. Only an operator can heal it, so the wait is long
 //     and the log says so.
 //   - errImpossible: this message can never be stored as it is (too large, no
-//     valid subject). Its key is parked, and an operator decides.
+//     valid subject, a header that demands another last message of the stream).
+//     Its key is parked, and an operator decides.
 var (
 	errUnknown       = errors.New("outcome unknown")
 	errRefused       = errors.New("refused for now")
@@ -130,6 +131,8 @@ func classifySend(err error) error {
 func classify(code, errCode int) error {
 	switch errCode {
 	case 10054, 10097: // message too large; headers too large
+		return errImpossible
+	case 10070, 10071, 10164, 10193: // it demands another last message of the stream, and always will
 		return errImpossible
 	case 10060, 10165, 10166, 10188, 10189, 10190, 10191, 10192: // another stream; TTL or schedule settings
 		return errMisconfigured

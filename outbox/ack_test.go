@@ -42,6 +42,7 @@ func testAnswers(t *testing.T, usual bool) {
 		{name: "wrong stream expected", data: `{"error":{"code":400,"err_code":10060}}`, want: errMisconfigured},
 		{name: "too large", data: `{"error":{"code":400,"err_code":10054}}`, want: errImpossible},
 		{name: "headers too large", data: `{"error":{"code":400,"err_code":10097}}`, want: errImpossible},
+		{name: "another last sequence demanded", data: `{"error":{"code":400,"err_code":10071}}`, want: errImpossible},
 		{name: "unheard of, their fault", data: `{"error":{"code":500,"err_code":99999}}`, want: errRefused},
 		{name: "unheard of, our fault", data: `{"error":{"code":400,"err_code":99999}}`, want: errMisconfigured},
 	} {

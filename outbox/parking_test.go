@@ -356,6 +356,25 @@ func TestRowWithAnImpossibleSubjectIsParked(t *testing.T) {
 	}
 }
 
+// A row that demands a last sequence of its stream, which only other authors write,
+// is refused for good: it must not hold the keys beside it.
+func TestRowThatDemandsAnotherStateOfTheStreamIsParked(t *testing.T) {
+	t.Parallel()
+	for _, header := range []string{"Nats-Expected-Last-Sequence: 99", "Nats-Expected-Last-Subject-Sequence: 99", "Nats-Expected-Last-Msg-Id: none"} {
+		t.Run(header, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.enqueue(t, "bad", 1)
+			b.exec(t, `update messaging.outbox_events set headers = headers || $1`, header+"\r\n")
+			b.enqueue(t, "good", 1)
+			b.relay(t, outbox.RelayConfig{})
+			b.requireParked(t, "bad")
+			b.requireStored(t, events, 1)
+			require.Contains(t, b.parkedCause(t, "bad"), "wrong last")
+		})
+	}
+}
+
 // What a release published is published again if the broker loses it, although
 // the cursor passed those rows long before.
 func TestReleasedMessagesAreHealedToo(t *testing.T) {
