@@ -234,8 +234,16 @@ func (f *flight) failAll() {
 // the row's id could not be recognised in the stream; such rows are not ours,
 // and are published without being an anchor.
 func (s stored) anchor() highest {
-	if s.row == nil || !strings.Contains(s.row.headers, "Nats-Msg-Id: "+s.row.uuid()) {
+	if s.row == nil || !s.row.recognisable() {
 		return highest{}
 	}
 	return highest{s.sequence, s.row.id}
+}
+
+// recognisable tells that the message of a row carries the row's id, whole and
+// once, so that it can be told in the stream. Another one would look lost.
+func (r *row) recognisable() bool {
+	const name = "\r\nNats-Msg-Id: "
+	headers := "\r\n" + r.headers + "\r\n"
+	return strings.Count(headers, name) == 1 && strings.Contains(headers, name+r.uuid()+"\r\n")
 }

@@ -77,7 +77,7 @@ func (o *outgoing) resetHeader(text string) error {
 			continue
 		}
 		name, value, ok := strings.Cut(line, ": ")
-		if !ok {
+		if !ok || name == "" || strings.ContainsAny(name, "\r\n") {
 			return errHeaderColumn
 		}
 		h[name] = append(h[name], value)

@@ -318,14 +318,19 @@ func TestReleasedKeysDoNotCountAsParked(t *testing.T) {
 // A row that others damaged is parked as well: it must not stop the stream.
 func TestRowWithABrokenHeaderIsParked(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	b.enqueue(t, "bad", 1)
-	b.exec(t, `update messaging.outbox_events set headers = 'no header'`)
-	b.enqueue(t, "good", 1)
-	b.relay(t, outbox.RelayConfig{})
-	b.requireParked(t, "bad")
-	b.requireStored(t, "DV_MASKIN_EVT", 1)
-	require.Contains(t, b.parkedCause(t, "bad"), "header column")
+	for name, headers := range map[string]string{"no name": "no header", "an empty name": ": x\r\n", "two lines": "a\nb: x\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.enqueue(t, "bad", 1)
+			b.exec(t, `update messaging.outbox_events set headers = $1`, headers)
+			b.enqueue(t, "good", 1)
+			b.relay(t, outbox.RelayConfig{})
+			b.requireParked(t, "bad")
+			b.requireStored(t, "DV_MASKIN_EVT", 1)
+			require.Contains(t, b.parkedCause(t, "bad"), "header column")
+		})
+	}
 }
 
 // Rows of other authors may have any subject. One that no stream can have parks its
@@ -352,6 +357,34 @@ func TestRowWithAnImpossibleSubjectIsParked(t *testing.T) {
 			b.requireParked(t, "bad")
 			b.requireStored(t, events, 1)
 			require.Less(t, len(b.parkedCause(t, "bad")), 1000)
+		})
+	}
+}
+
+// A message that cannot be told by its row's id in the stream, as other authors may
+// write it, is stored and is no anchor: it would look lost for ever, and the relay
+// would go back again and again.
+func TestMessageWithAnotherIDThanItsRowIsNoAnchor(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]string{
+		"longer":       `regexp_replace(headers, '(Nats-Msg-Id: [^\r]*)', '\1-1')`,
+		"twice":        `regexp_replace(headers, '(Nats-Msg-Id: [^\r]*\r\n)', '\1\1')`,
+		"another name": `regexp_replace(headers, 'Nats-Msg-Id: ([^\r]*)', E'Nats-Msg-Id: x\r\nX-Nats-Msg-Id: \\1')`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.enqueue(t, "a", 1)
+			b.exec(t, `update messaging.outbox_events set headers = `+change)
+			r := b.newRelay(t, outbox.RelayConfig{ProbeInterval: 10 * time.Millisecond})
+			run(t, r)
+			b.requireDrained(t)
+			b.awaitForgotten(t)
+			b.enqueue(t, "b", 1)
+			b.requireDrained(t)
+			b.requireStored(t, events, 2)
+			require.Zero(t, b.status(t).Rewinds)
+			require.NoError(t, r.Ready())
 		})
 	}
 }
