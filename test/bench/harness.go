@@ -80,7 +80,7 @@ type sizes struct {
 func sizesFor(quick bool) sizes {
 	if quick {
 		return sizes{backlog: 50_000, retained: 200_000, memory: 200_000, events: 30,
-			window: 1500 * time.Millisecond, quiet: 5 * time.Second, slow: 1, consumed: 50_000, handled: 5_000, stalled: 100_000}
+			window: time.Second, quiet: 4 * time.Second, slow: 1, consumed: 20_000, handled: 3_000, stalled: 50_000}
 	}
 	return sizes{backlog: 500_000, retained: 5_000_000, memory: 2_000_000, events: 300,
 		window: 10 * time.Second, quiet: 20 * time.Second, slow: 5, consumed: 200_000, handled: 20_000, stalled: 1_000_000}
