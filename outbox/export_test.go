@@ -18,6 +18,9 @@ func (r *Relay) OnPublished(f func(stream string, rows int)) { r.hooks.published
 // OnPolled calls f after every poll.
 func (r *Relay) OnPolled(f func()) { r.hooks.polled = f }
 
+// ReviseEvery sets how often a leader looks for what came since its term began.
+func (r *Relay) ReviseEvery(d time.Duration) { r.reviseEvery = d }
+
 // AnchorEvery sets how often the cursor is moved in a walk and copied; zero
 // moves it past every page and copies every one.
 func (r *Relay) AnchorEvery(d time.Duration) { r.anchorEvery, r.moveEvery = d, min(d, r.moveEvery) }
