@@ -18,6 +18,9 @@ func (r *Relay) OnPublished(f func(stream string, rows int)) { r.hooks.published
 // OnPolled calls f after every poll.
 func (r *Relay) OnPolled(f func()) { r.hooks.polled = f }
 
+// Tick sets how often a relay looks for late answers.
+func (r *Relay) Tick(d time.Duration) { r.tick = d }
+
 // ReviseEvery sets how often a leader looks for what came since its term began.
 func (r *Relay) ReviseEvery(d time.Duration) { r.reviseEvery = d }
 

@@ -41,6 +41,7 @@ type pipeline struct {
 	next   int64 // number of the row that is published next; tells late answers apart
 	msg    outgoing
 
+	tick     time.Duration
 	failures int // in a row; only grows the pause, never gives up
 }
 
@@ -55,6 +56,7 @@ func (d *dispatcher) newPipeline(l *lane) (*pipeline, error) {
 		// finds no room is dropped by the client: a resend, nothing worse.
 		acks: make(chan *nats.Msg, 4*d.cfg.MaxPending),
 		msg:  newOutgoing(l.name, d.cfg.Site),
+		tick: d.tick,
 	}
 	sub, err := d.nc.ChanSubscribe(p.prefix+"*", p.acks)
 	if err != nil {
@@ -81,12 +83,15 @@ func (p *pipeline) publish(stop, ctx context.Context, pages <-chan readResult, a
 	f := newFlight(p.next, p.guard.newest.sequence)
 	defer func() { p.next = f.end() }()
 	f.reconnects = p.nc.Stats().Reconnects
-	timer := time.NewTicker(tick)
+	timer := time.NewTicker(p.tick)
 	defer timer.Stop()
 	stopped := stop.Done()
-	for pages != nil || len(f.pages) > 0 || p.guard.doubts() {
+	for {
 		if err := p.advance(stop, ctx, f, arrived); err != nil {
 			return false, err
+		}
+		if pages == nil && len(f.pages) == 0 && !p.guard.doubts() {
+			return complete, nil // now, and not at the next tick
 		}
 		room := pages
 		if len(f.pages) >= pagesAhead {
@@ -121,7 +126,6 @@ func (p *pipeline) publish(stop, ctx context.Context, pages <-chan readResult, a
 			return false, context.Cause(ctx)
 		}
 	}
-	return complete, nil
 }
 
 // board takes a page aboard.

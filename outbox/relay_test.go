@@ -489,3 +489,19 @@ func TestTakeOverOfTheLeaseWaitsForAMoveUnderWay(t *testing.T) {
 	b.requireDrained(t)
 	requireCounted(t, published(t, b.js, events), map[string]int{"a": 3})
 }
+
+// A delta, and a walk, is over with its last answer. It was over at the next look
+// for late answers, so that every event waited for up to 50 ms.
+func TestPublishingEndsWithItsLastAnswer(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.newRelay(t, outbox.RelayConfig{PageRows: 4})
+	r.Tick(time.Hour)
+	run(t, r)
+	for n := range uint64(3) {
+		b.copyMessages(t, 3)
+		b.requireStored(t, events, 13*n+3)
+		b.copyMessages(t, 10)
+		b.requireStored(t, events, 13*n+13)
+	}
+}
