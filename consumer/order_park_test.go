@@ -2,6 +2,7 @@ package consumer_test
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"codeberg.org/dataverket/messaging/consumer"
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/inbox"
 	"codeberg.org/dataverket/messaging/topology"
 )
 
@@ -155,6 +157,64 @@ func TestMessageThatAnotherInstanceParkedHoldsItsFollowers(t *testing.T) {
 		StreamCreated: s.CachedInfo().Created, Sequence: 1, StoredAt: time.Now(), Subject: head.Subject,
 		Header: envelope.Header(head.Header), Data: head.Data, Attempts: 1,
 	}, time.Hour))
+	l.send(t, head)
+	l.count(t, "bad", 2, 3)
+	l.settled(t)
+	require.Empty(t, l.effects("bad"))
+	_, err = l.pool.Exec(t.Context(), `update messaging.inbox_parked set due_at = clock_timestamp()`)
+	require.NoError(t, err)
+	l.awaitEffects(t, "bad", 1, 2, 3)
+}
+
+// muteStore parks the first message, and the answer is lost.
+type muteStore struct {
+	*inbox.Inbox
+	parked atomic.Bool
+}
+
+func (s *muteStore) Park(ctx context.Context, p *envelope.Parked, delay time.Duration) error {
+	if err := s.Inbox.Park(ctx, p, delay); err != nil || s.parked.Swap(true) {
+		return err
+	}
+	return errBroken
+}
+
+// The head was parked and nobody was told. Its followers wait all the same.
+func TestFollowersWaitForAHeadWhoseParkingHasAnUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	l := setupLedger(t, slowAcks)
+	var ready atomic.Bool
+	store := &muteStore{Inbox: l.in}
+	l.run(t, l.ordered(parking, func(c *consumer.Config) { c.Store = store }), l.postpone(&ready))
+	l.count(t, "bad", 1, 2, 3)
+	l.settled(t)
+	require.True(t, store.parked.Load())
+	require.Empty(t, l.effects("bad"))
+	require.Equal(t, 3, rowsOf(t, l.pool, "inbox_parked"))
+	ready.Store(true)
+	l.awaitEffects(t, "bad", 1, 2, 3)
+}
+
+// The store finds a message parked that failed here a moment ago.
+func TestHeadFoundParkedAtItsNextAttemptHoldsItsFollowers(t *testing.T) {
+	t.Parallel()
+	l := setupLedger(t, slowAcks)
+	head := number(t, "bad", 1)
+	e, err := envelope.Decode(head.Data)
+	require.NoError(t, err)
+	s, err := l.js.Stream(t.Context(), l.declared.Stream.Name)
+	require.NoError(t, err)
+	row := &envelope.Parked{
+		Source: "maskin", MessageID: e.ID, Durable: l.declared.Durable, Key: "bad", Stream: l.declared.Stream.Name,
+		StreamCreated: s.CachedInfo().Created, Sequence: 1, StoredAt: time.Now(), Subject: head.Subject,
+		Header: envelope.Header(head.Header), Data: head.Data, Attempts: 1,
+	}
+	l.run(t, l.ordered(), l.apply(func(ctx context.Context, m envelope.Received[numberV1]) error {
+		if m.Envelope.ID == e.ID && m.Attempt == 1 {
+			return errors.Join(errBroken, l.in.Park(ctx, row, time.Hour))
+		}
+		return nil
+	}))
 	l.send(t, head)
 	l.count(t, "bad", 2, 3)
 	l.settled(t)

@@ -178,9 +178,9 @@ func (c *Consumer) tryInPlace(t *term, ticket *ticket, j *job, beat *heartbeat) 
 		if errors.Is(v.err, envelope.ErrFenced) {
 			t.end(fmt.Errorf("%w: %w", errLeaseLost, v.err))
 		}
-		if v.duplicate && v.err != nil && ticket.keyed {
-			// The inbox does not tell a message that is parked from one that was
-			// handled. If it is parked, its followers must be, too.
+		if v.duplicate && ticket.keyed {
+			// Neither the inbox nor the store tells a message that is parked from one
+			// that was handled. If it is parked, its followers must be, too.
 			t.lanes.park(ticket.key)
 		}
 		if v.action == ack {

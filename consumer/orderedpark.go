@@ -40,12 +40,13 @@ func (c *Consumer) parkHead(t *term, ticket *ticket, j *job, v verdict) time.Dur
 		err = c.storeParked(t, ticket, j, v.err, func(ctx context.Context, row *envelope.Parked) error {
 			return c.cfg.Store.Park(ctx, row, v.delay)
 		})
+		// Also after an error: its outcome may be unknown, and follow finds out.
+		t.lanes.park(ticket.key)
 	}
 	if err != nil {
 		c.logFailure(t.ctx, j, "consumer: a message could not be parked; it waits with its followers", verdict{err: err})
 		return min(v.delay, MaxRetryAfter)
 	}
-	t.lanes.park(ticket.key)
 	c.lot.parked(v.delay)
 	return -1
 }
