@@ -177,3 +177,58 @@ func TestMessageThatHoldsItsKeyDoesNotWaitForItself(t *testing.T) {
 	h.settled(t)
 	require.Zero(t, rowsOf(t, h.pool, "inbox_held_keys"))
 }
+
+// raised2 is a version that nobody here handles.
+var raised2 = envelope.MustEvent[numberV1](envelope.EventSpec{Service: subject.Maskin, Entity: "counter", Verb: "raised", Version: 2})
+
+// What nobody handles becomes a dead letter when it is the first of its key. It
+// does not take the key from the letter that holds it, whose replay is the only
+// thing that may go on.
+func TestFollowerThatNobodyHandlesLeavesTheKeyToTheHead(t *testing.T) {
+	t.Parallel()
+	h := setupHeld(t)
+	h.start(t)
+	h.count(t, "bad", 1)
+	id := h.letter(t)
+	h.send(t, draft(t, raised2.New("bad", numberV1{N: 2})))
+	h.count(t, "bad", 3)
+	h.settled(t)
+	require.Equal(t, id, h.holder(t))
+	h.fixed.Store(true)
+	h.replay(t, id)
+	h.awaitEffects(t, "bad", 1)
+	h.state(t, id, dlq.StateResolved)
+	var second string
+	require.Eventually(t, func() bool {
+		second = h.holder(t)
+		return second != "" && second != id
+	}, soon, tick)
+	require.Equal(t, []int{1}, h.effects("bad"))
+	_, err := h.queue.Discard(t.Context(), second, dlq.Request{By: "operator:ola", Reason: "not wanted, DV-414"})
+	require.NoError(t, err)
+	h.awaitEffects(t, "bad", 1, 3)
+}
+
+// The head is parked, so its key does not wait for the letter of a follower.
+func TestFollowerThatNobodyHandlesDoesNotHoldAParkedHead(t *testing.T) {
+	t.Parallel()
+	l := setupLedger(t, slowAcks)
+	var ready atomic.Bool
+	l.run(t, l.ordered(parking), l.postpone(&ready))
+	l.count(t, "bad", 1)
+	l.settled(t)
+	l.send(t, draft(t, raised2.New("bad", numberV1{N: 2})))
+	l.settled(t)
+	require.Empty(t, l.graves.all())
+	require.Equal(t, 2, rowsOf(t, l.pool, "inbox_parked"))
+	ready.Store(true)
+	l.awaitEffects(t, "bad", 1)
+	l.graves.await(t, 1)
+}
+
+// holder is the letter that holds the one key, "" if none does.
+func (h *held) holder(t *testing.T) (id string) {
+	t.Helper()
+	require.NoError(t, h.pool.QueryRow(t.Context(), `select coalesce((select letter_id from messaging.inbox_held_keys), '')`).Scan(&id))
+	return id
+}

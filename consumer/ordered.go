@@ -81,6 +81,8 @@ func (c *Consumer) serve(t *term, ticket *ticket, m *message) {
 	t.lanes.open(ticket)
 	if !c.awaitTurn(t, ticket) {
 		v = verdict{action: release, err: errShutdown}
+	} else if aside := c.follow(t, ticket, j); aside.action != 0 {
+		v = aside // whatever it is: it is judged when it is the first of its key
 	} else if v.action == 0 {
 		v = c.tryInPlace(t, ticket, j, beat)
 	} else {
