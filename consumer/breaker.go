@@ -126,6 +126,9 @@ func (b *breaker) enter(ctx context.Context) bool {
 			}
 		}
 		if !b.gate.enter(ctx) {
+			if tokens != nil {
+				b.spared() // the probe is another's to make
+			}
 			return false
 		}
 		if tokens != nil || b.open() == nil {

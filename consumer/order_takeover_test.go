@@ -246,6 +246,43 @@ func TestMassFailureTriesOneOfTheHeldMessagesAtATime(t *testing.T) {
 	require.Empty(t, l.graves.all())
 }
 
+// overtake ends the term of the active instance.
+func (l *ledger) overtake(t *testing.T) {
+	t.Helper()
+	_, err := l.pool.Exec(t.Context(), `update messaging.inbox_leases set term = term + 1`)
+	require.NoError(t, err)
+}
+
+// The lease is lost while one message is tried. It said nothing, so the next term
+// tries another.
+func TestProbeThatATermEndsIsMadeInTheNext(t *testing.T) {
+	t.Parallel()
+	l := setupLedger(t, slowAcks)
+	var armed, mended atomic.Bool
+	began := make(chan struct{}, 10)
+	r := l.run(t, l.ordered(func(c *consumer.Config) { c.MassFailure = 2 }), l.apply(func(ctx context.Context, _ envelope.Received[numberV1]) error {
+		switch {
+		case mended.Load():
+			return nil
+		case armed.Load():
+			began <- struct{}{}
+			<-ctx.Done()
+			mended.Store(true)
+		}
+		return errBroken
+	}))
+	l.count(t, "a", 1)
+	l.count(t, "b", 1)
+	require.Eventually(t, func() bool { return r.Ready() != nil }, soon, tick)
+	require.ErrorContains(t, r.Ready(), "one at a time")
+	armed.Store(true)
+	<-began
+	l.overtake(t)
+	l.awaitEffects(t, "a", 1)
+	l.awaitEffects(t, "b", 1)
+	l.settled(t)
+}
+
 // The connection breaks while messages are held and more are on their way.
 //
 // A row of docs/DELIVERY.md.

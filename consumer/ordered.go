@@ -175,6 +175,7 @@ func (c *Consumer) tryInPlace(t *term, ticket *ticket, j *job, beat *heartbeat) 
 		}
 		c.gate.leave()
 		if v.action != ack && t.ctx.Err() != nil {
+			c.mass.spared() // a probe that said nothing; the next term needs one
 			return verdict{action: release, err: v.err}
 		}
 		if errors.Is(v.err, envelope.ErrFenced) {
