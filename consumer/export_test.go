@@ -176,7 +176,8 @@ func (t *Track) Arrive(from string, number, sequence uint64, delivered int) stri
 	return map[fate]string{taken: "taken", ignored: "ignored", missed: "missed", twin: "twin", known: "known"}[f]
 }
 
-// Settle, Shut and Reset are settle, shut and reset.
+// Settle, Shut and Reset are settle, shut and reset. ResetAt is a reset to a floor.
 func (t *Track) Settle(sequence uint64)                      { t.settle(sequence) }
 func (t *Track) Shut() uint64                                { return t.shut() }
-func (t *Track) Reset(from string, high uint64, others bool) { t.reset(from, high, others) }
+func (t *Track) Reset(from string, high uint64, others bool) { t.reset(from, t.floor, high, others) }
+func (t *Track) ResetAt(from string, floor uint64)           { t.reset(from, floor, floor, false) }

@@ -259,8 +259,8 @@ func (l *lanes) shut() (last uint64) {
 }
 
 // reset takes the deliveries of a subscription. See track.reset.
-func (l *lanes) reset(from string, high uint64, foreign bool) {
+func (l *lanes) reset(from string, floor, high uint64, foreign bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.track.reset(from, high, foreign)
+	l.track.reset(from, floor, high, foreign)
 }

@@ -324,6 +324,26 @@ func TestOperatorsResetIsFollowed(t *testing.T) {
 	l.settled(t)
 }
 
+// The same when nothing came since the last connection, so that the server's
+// numbers do not tell of the operator's reset.
+func TestOperatorsResetOfAnIdleDurableIsFollowed(t *testing.T) {
+	t.Parallel()
+	server := dvtest.Server(t)
+	l := ledgerOn(t, setupOn(t, server.Connect(t).JetStream(), slowAcks, func(c *topology.Consumer) { c.MaxAckPending = 100 }))
+	r := l.run(t, l.ordered(func(c *consumer.Config) { c.Order.LeaseTTL = 30 * time.Second }), l.apply(nil))
+	l.count(t, "a", 1, 2, 3)
+	l.settled(t)
+	l.waiting(t, 1)
+	server.Restart(t)
+	l.waiting(t, 1) // the durable was reset, and nothing came
+	_, err := l.js.ResetConsumerToSequence(t.Context(), l.declared.Stream.Name, l.declared.Durable, 1)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return r.Stats().Duplicates == 3 }, soon, tick, "the history is not delivered again")
+	l.count(t, "a", 4, 5)
+	l.awaitEffects(t, "a", 1, 2, 3, 4, 5)
+	l.settled(t)
+}
+
 // A key may be anything that the envelope tells; a key function that panics makes
 // a dead letter and holds nobody.
 func TestKeyFunctionDecidesWhatKeepsItsOrder(t *testing.T) {

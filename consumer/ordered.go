@@ -292,10 +292,11 @@ func (c *Consumer) rebase(ctx context.Context, d durable, s *natsSource) error {
 		}
 		return fmt.Errorf("consumer: note position of durable %q: %w", d.name, err)
 	}
-	if _, err := c.js.ResetConsumer(ctx, d.stream, d.name); err != nil {
+	begun, err := c.js.ResetConsumer(ctx, d.stream, d.name)
+	if err != nil {
 		return fmt.Errorf("consumer: reset durable %q to its ack floor (needs a server of 2.14 or newer and the right to publish to $JS.API.CONSUMER.RESET.%s.%s): %w", d.name, d.stream, d.name, err)
 	}
-	t.lanes.reset(s.subject(), at.Stream, at.Consumer < last)
+	t.lanes.reset(s.subject(), max(begun.ResetSeq, 1)-1, at.Stream, at.Consumer < last)
 	return nil
 }
 

@@ -30,8 +30,9 @@ const (
 type track struct {
 	from string // subscription whose deliveries count, "" for none
 	next uint64 // number that the next delivery must have
-	back bool   // a lower number came: somebody else has reset the durable
+	back bool   // what came shows that somebody else has reset the durable
 
+	floor   uint64              // ack floor at the last reset: what comes is behind it
 	high    uint64              // highest sequence delivered before the last reset
 	held    map[uint64]struct{} // sequences that are held
 	low     uint64              // first sequence that came, 0 before
@@ -51,8 +52,8 @@ func (t *track) arrive(m *message, from string) (f fate, again bool) {
 	switch {
 	case t.from == "" || from != t.from:
 		return ignored, false
-	case m.consumerSeq != t.next:
-		t.from, t.back = "", m.consumerSeq < t.next
+	case m.consumerSeq != t.next || m.sequence <= t.floor:
+		t.from, t.back = "", m.consumerSeq < t.next || m.sequence <= t.floor
 		return missed, false
 	}
 	t.next++
@@ -104,12 +105,13 @@ func (t *track) shut() (last uint64) {
 }
 
 // reset takes the deliveries of a subscription, which the server counts from 1
-// again. high is the highest sequence that it had delivered. If somebody else had
-// reset the durable before, as foreign says, it is their wish that what was settled
-// is delivered, and nothing is known of it.
-func (t *track) reset(from string, high uint64, foreign bool) {
-	foreign = foreign || t.back
-	t.from, t.next, t.back, t.high = from, 1, false, max(t.high, high)
+// again. high is the highest sequence that it had delivered, and floor its ack
+// floor. If somebody else had reset the durable before, as foreign says or a floor
+// that went back, it is their wish that what was settled is delivered, and nothing
+// is known of it.
+func (t *track) reset(from string, floor, high uint64, foreign bool) {
+	foreign = foreign || t.back || floor < t.floor
+	t.from, t.next, t.back, t.floor, t.high = from, 1, false, floor, max(t.high, high)
 	if foreign {
 		t.low, t.done, t.window = 0, 0, nil
 		clear(t.settled)

@@ -63,6 +63,28 @@ func TestTrackFollowsTheResetOfSomebodyElse(t *testing.T) {
 	}
 }
 
+// After a reset the numbers begin anew, so they do not tell of somebody else's: the
+// ack floor does.
+func TestTrackTellsAForeignResetByTheAckFloor(t *testing.T) {
+	t.Parallel()
+	for _, idle := range []bool{false, true} {
+		k := consumer.NewTrack(0)
+		k.ResetAt("a", 0)
+		for n := range uint64(3) {
+			require.Equal(t, "taken", k.Arrive("a", n+1, n+1, 1))
+			k.Settle(n + 1)
+		}
+		k.ResetAt("b", 3)
+		if !idle {
+			require.Equal(t, "missed", k.Arrive("b", 1, 2, 1), "it was acknowledged")
+		}
+		k.ResetAt("c", 1)
+		require.Equal(t, "again", k.Arrive("c", 1, 2, 1))
+		require.Equal(t, "again", k.Arrive("c", 2, 3, 1))
+		require.Equal(t, "taken", k.Arrive("c", 3, 4, 1))
+	}
+}
+
 func TestTrackCountsWhatCameSinceTheOldestOpenMessage(t *testing.T) {
 	t.Parallel()
 	k := consumer.NewTrack(5)
