@@ -61,17 +61,18 @@ func (t *track) arrive(m *message, from string) (f fate, again bool) {
 	if t.low == 0 {
 		t.low, t.done = seq, seq-1
 	}
-	if _, ok := t.held[seq]; ok {
-		return twin, false
-	}
-	if _, ok := t.settled[seq]; ok || seq >= t.low && seq <= t.done {
+	_, held := t.held[seq]
+	if _, ok := t.settled[seq]; !held && (ok || seq >= t.low && seq <= t.done) {
 		return known, false
 	}
 	// One that is not behind all others came before this term; it does not count
-	// as ahead of anything.
+	// as ahead of anything. One that is held counts anew after a foreign reset.
 	if n := len(t.window); seq > t.done && (n == 0 || seq > t.window[n-1]) {
 		t.window = append(t.window, seq)
 		t.room(len(t.window))
+	}
+	if held {
+		return twin, false
 	}
 	t.held[seq] = struct{}{}
 	return taken, m.delivered > 1 || seq <= t.high

@@ -102,3 +102,19 @@ func TestTrackCountsWhatCameSinceTheOldestOpenMessage(t *testing.T) {
 	require.Equal(t, "known", k.Arrive("a", 12, 5, 2))
 	require.Equal(t, "twin", k.Arrive("a", 13, 4, 3))
 }
+
+func TestTrackCountsWhatIsHeldAfterAForeignReset(t *testing.T) {
+	t.Parallel()
+	k := consumer.NewTrack(0)
+	k.Reset("a", 0, false)
+	require.Equal(t, "taken", k.Arrive("a", 1, 1, 1))
+	require.Equal(t, "taken", k.Arrive("a", 2, 2, 1))
+	k.Settle(2)
+	k.Reset("b", 2, true)
+	require.Equal(t, "twin", k.Arrive("b", 1, 1, 1))
+	require.Equal(t, "again", k.Arrive("b", 2, 2, 1))
+	k.Settle(2)
+	require.Equal(t, 2, k.Ahead, "the first is not done")
+	k.Settle(1)
+	require.Zero(t, k.Ahead)
+}
