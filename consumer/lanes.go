@@ -145,6 +145,21 @@ func (k *keyLane) passes(t *ticket) bool {
 	return t.letter == k.hold.LetterID || t.letter == "" && t.source == k.hold.Source && t.id == k.hold.MessageID
 }
 
+// yield lets a parked message of its key, if one is here, go before t, whose turn
+// it is and which waits for room: the other would make it.
+func (l *lanes) yield(t *ticket) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.keys[t.key]
+	if len(k.waiting) == 0 || !k.waiting[0].first {
+		return
+	}
+	t.turn, t.aside = make(chan struct{}), false
+	k.waiting = slices.Insert(k.waiting, 1, t)
+	k.running = nil
+	l.next(k)
+}
+
 // leave ends the turn of a settled message.
 func (l *lanes) leave(t *ticket) {
 	l.mu.Lock()

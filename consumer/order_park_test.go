@@ -53,6 +53,23 @@ func TestParkedHeadTakesItsFollowersAlongAndKeepsTheirOrder(t *testing.T) {
 	require.Empty(t, l.graves.all())
 }
 
+// No more may be parked, so the next of the key waits. It does not keep those from
+// their turn that are parked before it.
+func TestFollowerThatMayNotBeParkedDoesNotBlockItsHead(t *testing.T) {
+	t.Parallel()
+	l := setupLedger(t, slowAcks)
+	var ready atomic.Bool
+	r := l.run(t, l.ordered(parking, func(c *consumer.Config) { c.MaxParked = 2 }), l.postpone(&ready))
+	r.SetSurvey(50 * time.Millisecond)
+	l.count(t, "bad", 1, 2, 3, 4)
+	require.Eventually(t, func() bool { return r.Ready() != nil }, soon, tick)
+	require.ErrorContains(t, r.Ready(), "2 messages are parked")
+	require.Empty(t, l.effects("bad"))
+	ready.Store(true)
+	l.awaitEffects(t, "bad", 1, 2, 3, 4)
+	l.settled(t)
+}
+
 // The successor knows the parked keys before it takes the first message.
 func TestParkedKeyKeepsItsOrderOverATakeOver(t *testing.T) {
 	t.Parallel()

@@ -84,6 +84,9 @@ func (c *Consumer) follow(t *term, ticket *ticket, j *job) verdict {
 			if !c.rest(t, refusalDelays().Delay(attempt)) {
 				return verdict{action: release, err: err}
 			}
+			if t.lanes.yield(ticket); !c.awaitTurn(t, ticket) {
+				return verdict{action: release, err: err}
+			}
 		}
 	}
 	return verdict{}
