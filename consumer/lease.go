@@ -303,6 +303,7 @@ func (c *Consumer) unhold(ctx context.Context, t *term, letter string) error {
 		return err
 	}
 	t.lanes.unhold(letter)
+	c.lot.expect(0) // those of the key that are parked
 	return nil
 }
 

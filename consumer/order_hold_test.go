@@ -106,6 +106,48 @@ func TestHeldKeyWaitsForItsReplayWhichGoesFirst(t *testing.T) {
 	require.Zero(t, rowsOf(t, h.pool, "inbox_held_keys"))
 }
 
+// As many keys wait as the durable has places, and with each a message behind its
+// letter. Others flow.
+func TestHeldKeysWithFollowersTakeNoPlaces(t *testing.T) {
+	t.Parallel()
+	const places = 4
+	l := setupLedger(t, slowAcks, func(c *topology.Consumer) { c.MaxAckPending = places })
+	queue, err := dlq.Open(t.Context(), l.js, subject.Plattform, dlq.Config{Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	c, err := consumer.New(l.js, queue, l.ordered(func(c *consumer.Config) {
+		c.Order.HoldKey, c.Concurrency, c.MassFailure = true, places, -1
+	}), l.apply(func(_ context.Context, m envelope.Received[numberV1]) error {
+		if m.Envelope.Subject != "good" && m.Data.N == 1 {
+			return envelope.Permanent(errBroken)
+		}
+		return nil
+	}))
+	require.NoError(t, err)
+	c.SetGlance(20 * time.Millisecond)
+	c.SetSurvey(50 * time.Millisecond)
+	start(t, c)
+	for _, key := range []string{"a", "b", "c", "d", "e"} {
+		l.count(t, key, 1, 2)
+	}
+	require.Eventually(t, func() bool {
+		return rowsOf(t, l.pool, "inbox_held_keys") == 5 && rowsOf(t, l.pool, "inbox_parked") == 5
+	}, soon, tick)
+	require.NoError(t, pauseFor(200*time.Millisecond)) // with surveys in it
+	l.count(t, "good", 1, 2)
+	l.awaitEffects(t, "good", 1, 2)
+	var claimed int
+	require.NoError(t, l.pool.QueryRow(t.Context(), `select count(*) from messaging.inbox_parked where claim <> ''`).Scan(&claimed))
+	require.Zero(t, claimed)
+	for letter, err := range queue.List(t.Context(), dlq.Filter{}) {
+		require.NoError(t, err)
+		_, err = queue.Discard(t.Context(), letter.ID, dlq.Request{By: "operator:ola", Reason: "repaired by hand, DV-415"})
+		require.NoError(t, err)
+	}
+	for _, key := range []string{"a", "b", "c", "d", "e"} {
+		l.awaitEffects(t, key, 2)
+	}
+}
+
 // The successor of an instance that stopped knows which keys wait.
 //
 // A row of docs/DELIVERY.md.

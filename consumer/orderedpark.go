@@ -54,8 +54,8 @@ func (c *Consumer) parkHead(t *term, ticket *ticket, j *job, v verdict) time.Dur
 var errReplay = errors.New("consumer: replays of an ordered consumer are not parked")
 
 // follow parks a message whose key is parked behind the others of its key, and one
-// whose key waits for an operator: it is due at once, and waits in its lane only
-// when it is the first of its key. The verdict is zero if it may be attempted.
+// whose key waits for an operator: the store hands it out when it is the first of
+// its key and the operator has decided. The verdict is zero if it may be attempted.
 func (c *Consumer) follow(t *term, ticket *ticket, j *job) verdict {
 	for attempt := 1; ticket.aside || ticket.keyed && ticket.sequence > 0 && t.lanes.isParked(ticket.key); attempt++ {
 		var parked bool

@@ -120,7 +120,8 @@ func (in *Inbox) ParkedKeys(ctx context.Context, durable string) ([]string, erro
 
 // SurveyParked counts the parked messages of a durable, at most up to limit, and
 // tells how long it is until the next of them is due; negative if one is. With
-// heads, only the first message of each key counts as due.
+// heads, only the first message of each key counts as due, and none of a key that
+// waits for an operator; where all do, it is an hour.
 func (in *Inbox) SurveyParked(ctx context.Context, durable string, limit int, heads bool) (count int, next time.Duration, err error) {
 	sql := in.parking.survey
 	if heads {
@@ -130,15 +131,19 @@ func (in *Inbox) SurveyParked(ctx context.Context, durable string, limit int, he
 	if err := in.pool.QueryRow(ctx, sql, in.consumer, durable, limit).Scan(&count, &micros); err != nil {
 		return 0, 0, in.explain("look for parked messages", err)
 	}
-	if micros != nil {
+	switch {
+	case micros != nil:
 		next = time.Duration(*micros) * time.Microsecond
+	case count > 0:
+		next = time.Hour
 	}
 	return count, next, nil
 }
 
 // ClaimParked hands at most limit messages of a durable that are due to the
 // caller, for the time of the lease: nobody else gets them until it has passed.
-// With heads, of each key only the first that is parked.
+// With heads, of each key only the first that is parked, and none of a key that
+// waits for an operator, but the message that it waits for.
 func (in *Inbox) ClaimParked(ctx context.Context, durable string, limit int, lease time.Duration, heads bool) ([]*envelope.Parked, error) {
 	sql, claim := in.parking.claim, rand.Text()
 	if heads {

@@ -283,6 +283,34 @@ func TestMessageOfAParkedKeyIsAppendedBehindIt(t *testing.T) {
 	require.InDelta(t, time.Hour, next, float64(time.Minute), "12 is not due, it is behind 10")
 }
 
+// A key that waits for an operator is not handed out: it would wait in memory. The
+// message that became the letter is, and other keys are.
+func TestParkedHeadOfAHeldKeyIsNotClaimed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	fence := b.acquire(t, "a", time.Minute)
+	follower, letter, free := parked("held", 1), parked("own", 2), parked("free", 3)
+	for _, p := range []*envelope.Parked{follower, letter} {
+		require.NoError(t, b.in.Park(t.Context(), p, 0))
+	}
+	hold := func(key, message string) {
+		require.NoError(t, b.in.Hold(t.Context(), fence, envelope.HeldKey{Key: key, LetterID: "l-" + key, Source: "maskin", MessageID: message}))
+	}
+	hold("held", uuid.NewString())
+	hold("own", letter.MessageID)
+	due := b.claim(t, time.Minute, true)
+	require.Equal(t, []uint64{2}, sequences(due))
+	require.NoError(t, b.in.Unpark(t.Context(), due[0]))
+	count, next, err := b.in.SurveyParked(t.Context(), byDurable, 100, true)
+	require.NoError(t, err)
+	require.Equal(t, 1, count)
+	require.Equal(t, time.Hour, next, "nothing is due before the operator decides")
+	require.NoError(t, b.in.Park(t.Context(), free, 0))
+	require.Equal(t, []uint64{3}, sequences(b.claim(t, time.Minute, true)))
+	require.NoError(t, b.in.Unhold(t.Context(), fence, "l-held"))
+	require.Equal(t, []uint64{1}, sequences(b.claim(t, time.Minute, true)))
+}
+
 func TestParkingBehindTwiceIsOnce(t *testing.T) {
 	t.Parallel()
 	b, p := setup(t), parked("a", 2)

@@ -32,12 +32,13 @@ on conflict do nothing` + raiseCommit),
 		survey: in(`
 select count(*), ` + untilText + ` from ` + someText + ` as parked`),
 		surveyHeads: in(headsText + `
-select (select count(*) from ` + someText + ` as parked), ` + untilText + ` from heads`),
+select (select count(*) from ` + someText + ` as parked), ` + untilText + ` from heads as h where not ` + waitsText),
 
 		claim: in(claimParkedText("with due", "")),
 		claimHeads: in(claimParkedText(headsText+", due", `
    and exists (select from heads as h
-                where (h.source, h.message_id, h.letter_id) = (p.source, p.message_id, p.letter_id))`)),
+                where (h.source, h.message_id, h.letter_id) = (p.source, p.message_id, p.letter_id)
+                  and not `+waitsText+`)`)),
 
 		extend: in(`
 update {{schema}}.inbox_parked as p set due_at = clock_timestamp() + $6::bigint * interval '1 microsecond'
@@ -100,15 +101,22 @@ const someText = `(select due_at from {{schema}}.inbox_parked where consumer = $
 // costs a look into the index per key, however many wait behind.
 const headsText = `
 with recursive heads as (
-  (select ordering_key, source, message_id, letter_id, due_at from {{schema}}.inbox_parked
+  (select stream, ordering_key, source, message_id, letter_id, due_at from {{schema}}.inbox_parked
     where consumer = $1 and durable = $2
     order by ordering_key, stream_created, sequence limit 1)
   union all
   select next.* from heads, lateral (
-    select ordering_key, source, message_id, letter_id, due_at from {{schema}}.inbox_parked
+    select stream, ordering_key, source, message_id, letter_id, due_at from {{schema}}.inbox_parked
      where consumer = $1 and durable = $2 and ordering_key > heads.ordering_key
      order by ordering_key, stream_created, sequence limit 1) as next
 )`
+
+// waitsText tells a head h whose key waits for an operator: it could only wait in
+// memory. The message that became the letter is none of those.
+const waitsText = `exists (
+  select from {{schema}}.inbox_held_keys as k
+   where k.lease = h.stream || '/' || $2 and k.ordering_key = h.ordering_key
+     and (k.source, k.message_id) <> (h.source, h.message_id))`
 
 // claimParkedText hands at most $3 messages that are due to the claim $4, for $5
 // microseconds. A row that is locked is being handled: its claim may have run
