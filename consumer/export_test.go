@@ -125,6 +125,11 @@ func (p Pull) Ready() error { return p.ready() }
 func (p Pull) Disconnected() { p.disconnected() }
 func (p Pull) Reconnected()  { p.reconnected() }
 
+// Stumble and Answered are a delivery that shows another to be missing, and one
+// that comes behind it.
+func (p Pull) Stumble()  { p.stumble(errMissed) }
+func (p Pull) Answered() { p.answered() }
+
 // SetGrace shortens what a cancelled handler gets to return.
 func (c *Consumer) SetGrace(d time.Duration) { c.grace = d }
 

@@ -138,6 +138,32 @@ func TestRequestsThatEndAtOnceAreNotRepeatedInALoop(t *testing.T) {
 	}
 }
 
+// Another client takes messages away, and what comes of the same request behind the
+// gap is an answer. It does not make the next reset of the durable come at once.
+func TestDeliveriesBehindAGapDoNotShortenTheDelay(t *testing.T) {
+	t.Parallel()
+	cfg := validConfig()
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	c, err := consumer.New(dvtest.NATS(t).JetStream(), &graves{}, cfg, handle(ignore))
+	require.NoError(t, err)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		asked := 0
+		var p consumer.Pull
+		p = consumer.NewPull(c, func(ctx context.Context, _ int) error {
+			if asked++; asked > 1000 {
+				cancel()
+			}
+			p.Stumble()
+			p.Answered()
+			return context.Cause(ctx)
+		})
+		p.Run(ctx)
+		require.Less(t, asked, 15)
+	})
+}
+
 // A request that was open when the connection broke is dead, and the server does
 // not say so. It is given up at once, not when its silence is noticed.
 func TestReconnectAsksAgainAtOnce(t *testing.T) {

@@ -244,6 +244,9 @@ func (p *pull) found() {
 func (p *pull) answered() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.phase == lost {
+		return // of a request that was given up: what it brings mends nothing
+	}
 	p.failures = 0
 	if p.phase == probing {
 		p.servedLocked()
