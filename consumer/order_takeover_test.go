@@ -283,6 +283,28 @@ func TestProbeThatATermEndsIsMadeInTheNext(t *testing.T) {
 	l.settled(t)
 }
 
+// No reset of the durable brings a replay again: it is given back.
+func TestReplayThatATermEndsComesAgainAtOnce(t *testing.T) {
+	t.Parallel()
+	l := setupLedger(t, slowAcks)
+	var again atomic.Bool
+	began := make(chan struct{})
+	l.run(t, l.ordered(), l.apply(func(ctx context.Context, _ envelope.Received[numberV1]) error {
+		if again.Swap(true) {
+			return nil
+		}
+		close(began)
+		<-ctx.Done()
+		return ctx.Err()
+	}))
+	l.send(t, replay(number(t, "a", 1)))
+	<-began
+	l.overtake(t)
+	l.awaitEffects(t, "a", 1)
+	l.replaysSettled(t)
+	require.Equal(t, []string{letterID}, l.graves.resolvedIDs())
+}
+
 // The connection breaks while messages are held and more are on their way.
 //
 // A row of docs/DELIVERY.md.

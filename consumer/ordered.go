@@ -12,14 +12,18 @@ import (
 )
 
 // receiveOrdered takes a message off the subscription, as receive does, for the
-// active instance of an ordered consumer. What comes to another is left alone:
-// the next reset of the durable brings it to whom it belongs.
+// active instance of an ordered consumer. What comes to another is left alone: the
+// next reset of the durable brings it to whom it belongs. A replay is given back,
+// since nobody resets its durable.
 func (c *Consumer) receiveOrdered(d durable, raw *nats.Msg, stray bool) {
 	t := c.order.current.Load()
 	m, err := newMessage(c.js.Conn(), raw, d.replay)
 	if err != nil || t == nil || !t.stands() {
 		if !stray {
 			c.gate.forgo(d.lane, 1)
+		}
+		if err == nil && d.replay {
+			c.releaseAfter(m, strayDelay)
 		}
 		return
 	}
@@ -246,12 +250,16 @@ func (c *Consumer) conclude(t *term, ticket *ticket, j *job, v verdict, beat *he
 	if v.action == release {
 		beat.stop()
 		c.count.released.Add(1)
-		if t.stands() { // a shutdown; after a take-over it is not ours to give
+		if t.stands() || j.m.replay { // a shutdown; after a take-over it is not ours to give
 			c.sent(j.m.nak(v.delay))
 		}
 		return
 	}
 	if !t.stands() {
+		if j.m.replay {
+			beat.stop()
+			c.release(j.m)
+		}
 		return
 	}
 	if v.action == moved {
