@@ -2,6 +2,7 @@ package consumer_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -34,9 +35,9 @@ func setupHeld(t *testing.T, change ...func(*topology.Consumer)) *held {
 	return h
 }
 
-func (h *held) start(t *testing.T) *running {
+func (h *held) start(t *testing.T, change ...func(*consumer.Config)) *running {
 	t.Helper()
-	c, err := consumer.New(h.js, h.queue, h.ordered(func(c *consumer.Config) { c.Order.HoldKey = true }),
+	c, err := consumer.New(h.js, h.queue, h.ordered(append(change, func(c *consumer.Config) { c.Order.HoldKey = true })...),
 		h.apply(func(_ context.Context, m envelope.Received[numberV1]) error {
 			if m.Envelope.Subject == "bad" && m.Data.N == 1 {
 				h.tries.Add(1)
@@ -218,6 +219,24 @@ func TestMessageThatHoldsItsKeyDoesNotWaitForItself(t *testing.T) {
 	h.awaitEffects(t, "bad", 1, 2, 3)
 	h.settled(t)
 	require.Zero(t, rowsOf(t, h.pool, "inbox_held_keys"))
+}
+
+// Replays of other letters than the one that holds the key are given back. They
+// were not tried, so they are no failures.
+func TestReplaysThatWaitForAnotherLetterAreNoMassFailure(t *testing.T) {
+	t.Parallel()
+	h := setupHeld(t)
+	r := h.start(t, func(c *consumer.Config) { c.MassFailure = 3 })
+	h.count(t, "bad", 1)
+	h.letter(t)
+	for n := range 4 {
+		m, letter := replay(number(t, "bad", 2)), fmt.Sprintf("%s%d", letterID[:len(letterID)-1], n)
+		m.Header.Set("Dv-Letter-Id", letter)
+		m.Header.Set("Nats-Msg-Id", letter+"/r1")
+		h.send(t, m)
+	}
+	require.Eventually(t, func() bool { return r.Stats().Released >= 4 }, soon, tick)
+	require.NoError(t, r.Ready())
 }
 
 // raised2 is a version that nobody here handles.

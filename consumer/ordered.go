@@ -89,7 +89,7 @@ func (c *Consumer) serve(t *term, ticket *ticket, m *message) {
 		v = aside // whatever it is: it is judged when it is the first of its key
 	} else if v.action == 0 {
 		v = c.tryInPlace(t, ticket, j, beat)
-	} else {
+	} else if v.action != release { // a replay that waits for another letter failed nowhere
 		c.watchMass(j, v)
 	}
 	c.conclude(t, ticket, j, v, beat)
