@@ -155,6 +155,14 @@ func (c *Consumer) Open(subject string, header nats.Header, data []byte, replay 
 	return ""
 }
 
+// Marks returns how many keys the active instance takes for parked.
+func (c *Consumer) Marks() int {
+	l := c.order.current.Load().lanes
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.parked)
+}
+
 // SetGlance shortens the time between looks at the letters that hold keys.
 func (c *Consumer) SetGlance(d time.Duration) { c.order.glance = d }
 

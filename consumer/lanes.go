@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"math"
 	"slices"
 	"sync"
 
@@ -15,7 +16,9 @@ type lanes struct {
 	arrivals []*ticket // in their order, from the first whose key is not known yet
 	keys     map[string]*keyLane
 	holds    map[string]string // key by the letter that holds it
-	parked   map[string]bool   // keys of which messages may be parked
+	parked   map[string]uint64 // keys of which messages may be parked, with the number of the mark
+	marks    uint64            // number of the last
+	enough   int               // so many marks are held against the store
 	mayPark  func() bool       // whether what waits for an operator may be parked
 }
 
@@ -46,10 +49,11 @@ type ticket struct {
 // for an operator, and parked are keys with parked messages. room is told how many messages came since the oldest
 // that is not settled, whenever that changed.
 func newLanes(high uint64, holds []envelope.HeldKey, parked []string, room func(ahead int), mayPark func() bool) *lanes {
-	l := &lanes{mayPark: mayPark, track: newTrack(high, room), keys: map[string]*keyLane{}, holds: map[string]string{}, parked: map[string]bool{}}
+	l := &lanes{mayPark: mayPark, track: newTrack(high, room), keys: map[string]*keyLane{}, holds: map[string]string{}, parked: map[string]uint64{}}
 	for _, key := range parked {
-		l.parked[key] = true
+		l.park(key)
 	}
+	l.enough = enoughMarks(l.parked)
 	for _, h := range holds {
 		l.hold(h)
 	}
@@ -182,12 +186,42 @@ func (l *lanes) advance(key string, k *keyLane) {
 	}
 }
 
-// park notes that a message of a key is parked: its followers must be, too. unpark
-// notes that none is any more, and isParked tells.
-func (l *lanes) park(key string) {
+// park notes that a message of a key is parked, or may be: its followers must be,
+// too. many tells that it is time to hold the marks against the store. unpark notes
+// that none is any more, and isParked tells.
+func (l *lanes) park(key string) (many bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.parked[key] = true
+	l.marks++
+	l.parked[key] = l.marks
+	return len(l.parked) >= l.enough
+}
+
+// enoughMarks lets the marks double before the store is asked about them.
+func enoughMarks(parked map[string]uint64) int { return 2*len(parked) + 256 }
+
+// marked returns the number of the last mark, before the store is asked for the
+// parked keys. unmark removes the marks up to there of all others.
+func (l *lanes) marked() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.enough = math.MaxInt // one asks
+	return l.marks
+}
+
+func (l *lanes) unmark(upTo uint64, parked []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	kept := make(map[string]uint64, len(parked))
+	for _, key := range parked {
+		kept[key] = upTo
+	}
+	for key, mark := range l.parked {
+		if mark > upTo {
+			kept[key] = mark
+		}
+	}
+	l.parked, l.enough = kept, enoughMarks(kept)
 }
 
 func (l *lanes) unpark(key string) {
@@ -199,7 +233,7 @@ func (l *lanes) unpark(key string) {
 func (l *lanes) isParked(key string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.parked[key]
+	return l.parked[key] > 0
 }
 
 // hold keeps a key waiting for an operator.

@@ -70,6 +70,29 @@ func TestFollowerThatMayNotBeParkedDoesNotBlockItsHead(t *testing.T) {
 	l.settled(t)
 }
 
+// A duplicate may be parked, so its key is marked. Of keys of which nothing comes any
+// more the marks do not pile up, and that of a parked key stays.
+func TestMarksOfDuplicatesDoNotPileUp(t *testing.T) {
+	t.Parallel()
+	const keys = 400
+	l := setupLedger(t, slowAcks)
+	var ready atomic.Bool
+	r := l.run(t, l.ordered(parking), l.postpone(&ready))
+	l.count(t, "bad", 1)
+	l.publishKeys(t, keys, 1)
+	l.settled(t)
+	_, err := l.js.ResetConsumerToSequence(t.Context(), l.declared.Stream.Name, l.declared.Durable, 1)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return r.Stats().Duplicates == keys }, soon, tick)
+	l.settled(t)
+	require.Less(t, r.Marks(), 300)
+	l.count(t, "bad", 2)
+	l.settled(t)
+	require.Empty(t, l.effects("bad"))
+	ready.Store(true)
+	l.awaitEffects(t, "bad", 1, 2)
+}
+
 // The successor knows the parked keys before it takes the first message.
 func TestParkedKeyKeepsItsOrderOverATakeOver(t *testing.T) {
 	t.Parallel()

@@ -188,7 +188,7 @@ func (c *Consumer) tryInPlace(t *term, ticket *ticket, j *job, beat *heartbeat) 
 		if v.duplicate && ticket.keyed {
 			// Neither the inbox nor the store tells a message that is parked from one
 			// that was handled. If it is parked, its followers must be, too.
-			t.lanes.park(ticket.key)
+			c.mark(t, ticket.key)
 		}
 		if v.action == ack {
 			v = c.goOn(t, ticket, v)

@@ -41,7 +41,7 @@ func (c *Consumer) parkHead(t *term, ticket *ticket, j *job, v verdict) time.Dur
 			return c.cfg.Store.Park(ctx, row, v.delay)
 		})
 		// Also after an error: its outcome may be unknown, and follow finds out.
-		t.lanes.park(ticket.key)
+		c.mark(t, ticket.key)
 	}
 	if err != nil {
 		c.logFailure(t.ctx, j, "consumer: a message could not be parked; it waits with its followers", verdict{err: err})
@@ -75,7 +75,7 @@ func (c *Consumer) follow(t *term, ticket *ticket, j *job) verdict {
 		}
 		switch {
 		case err == nil && parked:
-			t.lanes.park(ticket.key)
+			c.mark(t, ticket.key)
 			c.lot.parked(0)
 			return verdict{action: moved}
 		case err == nil:
@@ -93,6 +93,25 @@ func (c *Consumer) follow(t *term, ticket *ticket, j *job) verdict {
 }
 
 var errBehind = errors.New("consumer: an earlier message of its key is parked, or a dead letter that holds it")
+
+// mark has the next message of a key ask whether the key is parked. Most marks are
+// for nothing, and of a key of which nothing comes any more they would stay: now and
+// then the store is asked for all.
+func (c *Consumer) mark(t *term, key string) {
+	if !t.lanes.park(key) {
+		return
+	}
+	upTo := t.lanes.marked()
+	var keys []string
+	err := c.ask(t.ctx, func(ctx context.Context) (err error) {
+		keys, err = c.order.store.ParkedKeys(ctx, c.cfg.Consumer.Durable)
+		return err
+	})
+	if err != nil {
+		upTo = 0 // all stay, until they have doubled
+	}
+	t.lanes.unmark(upTo, keys)
+}
 
 // storeParked has the store keep the message of j, under the lease.
 func (c *Consumer) storeParked(t *term, ticket *ticket, j *job, why error, keep func(context.Context, *envelope.Parked) error) error {
