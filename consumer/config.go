@@ -47,7 +47,8 @@ type Config struct {
 
 	// Concurrency is how many handlers run at once in this process, 1 to the
 	// durable's MaxAckPending and at most 1000 (requirement I1). Messages are
-	// asked for only when a worker is free, so this also bounds memory.
+	// asked for only when a worker is free, so this also bounds memory; with an
+	// Order MaxAckPending does.
 	// Default: the durable's MaxAckPending.
 	Concurrency int
 

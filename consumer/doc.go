@@ -50,7 +50,7 @@
 //   - While dead letters are refused, nothing is dropped: the message stays in
 //     progress, nothing new but replays is fetched, and Ready says why.
 //   - At most Config.Concurrency handlers run. Messages are requested only for
-//     free workers, so none waits in a buffer while its AckWait runs down, and
+//     free workers (with an Order for free places, see there), so none waits in a buffer while its AckWait runs down, and
 //     the server is told every third of AckWait that a handler still works. One
 //     handler slower than AckWait is one handler.
 //   - Replicas share a durable; each message goes to one of them (requirement

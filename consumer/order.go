@@ -34,8 +34,16 @@ const (
 // Different keys are handled concurrently. A message that fails is tried again
 // in its place: it holds those of its key, and no other key. Those that wait are
 // kept in memory and hold one of the durable's MaxAckPending places each, so
-// declare more of these than Concurrency: a few hundred. See the package
-// documentation, Order.
+// declare more of these than Concurrency: a few hundred. They, up to 1000, and not
+// Concurrency then bound memory.
+//
+// The ctx of a handler ends when the lease is lost, too. What it returns then, nil
+// included, settles nothing: the next active instance gets the message again, and
+// the inbox absorbs what was committed.
+//
+// Before a durable gets an Order, stop all instances that read it without one. What
+// they take is missing in the active instance's deliveries, and has it reset the
+// durable again and again. See the package documentation, Order.
 type Order struct {
 	// Key returns what a message keeps its order within. It must be a pure
 	// function, safe for concurrent use; a panic makes the message a dead letter.
