@@ -48,8 +48,10 @@ type Outcome struct {
 // Refused reports whether the letter is as it was, for a reason of its own that
 // Err says: somebody else was first, it is closed, or it cannot be acted on.
 func (o Outcome) Refused() bool {
-	if errors.Is(o.Err, ErrNotFound) || errors.Is(o.Err, ErrNoData) || errors.Is(o.Err, ErrForgotten) {
-		return true
+	for _, own := range [...]error{ErrNotFound, ErrNoData, ErrNoDurable, ErrForgotten} {
+		if errors.Is(o.Err, own) {
+			return true
+		}
 	}
 	for _, is := range [...]func(error) bool{
 		isA[*ConflictError], isA[*ResolvedError], isA[*SecurityError], isA[*AddressError],

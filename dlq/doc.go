@@ -124,10 +124,10 @@
 //
 // # Errors
 //
-// [ErrFull], [ErrNoStream], [ErrNotFound], [ErrDuplicate], [ErrNoData] and
-// [ErrForgotten] are for errors.Is; [*ConflictError], [*ResolvedError], [*SecurityError], [*AddressError],
-// [*EditError], [*TooManyError], [*MalformedError] and [*FieldError] for
-// errors.AsType. An error that the server did not send never means that nothing
+// [ErrFull], [ErrNoStream], [ErrNoDurable], [ErrNotFound], [ErrDuplicate],
+// [ErrNoData] and [ErrForgotten] are for errors.Is; [*ConflictError],
+// [*ResolvedError], [*SecurityError], [*AddressError], [*EditError],
+// [*TooManyError], [*MalformedError] and [*FieldError] for errors.AsType. An error that the server did not send never means that nothing
 // was stored; every method may be called again.
 //
 // # Size

@@ -27,6 +27,10 @@ var (
 	// have forgotten an effect of that (Config.Horizon). Request.Again replays it
 	// all the same.
 	ErrForgotten = errors.New("it was replayed longer ago than the inbox remembers")
+	// ErrNoDurable: the durable that would receive the replay is missing, and one
+	// that is made later begins behind it. Have the service run topology.Ensure, or
+	// discard the letters of a durable that is gone for good.
+	ErrNoDurable = errors.New("replay durable is missing")
 	// ErrNoData: the letter was stored without its bytes, because they did not
 	// fit together with the letter's headers; it cannot be replayed from here.
 	ErrNoData = errors.New("letter holds no data")

@@ -11,7 +11,9 @@ type Followed struct {
 	Resolved    []string `json:"resolved"`
 	FailedAgain []string `json:"failed_again"`
 	// Outstanding ones were neither handled nor failed yet. One that nobody
-	// handles for long has a durable that does not run.
+	// handles for long has a durable that does not run; or the durable of replays
+	// was deleted and made anew since, which skips what was outstanding, and only
+	// Request.Again sends it once more.
 	Outstanding []string `json:"outstanding"`
 	// Other ones somebody discarded or removed meanwhile.
 	Other []string `json:"other"`
@@ -25,7 +27,8 @@ const (
 
 // Follow waits until each of the letters was resolved or has failed again, and
 // says which. If ctx ends before, it returns what is known and the cause; give it
-// a deadline, since a replay whose durable does not run is outstanding for ever.
+// a deadline, since a replay whose durable does not run, or has skipped it, is
+// outstanding for ever.
 // Progress, if not nil, is called after each look.
 //
 // A look costs one request for each letter that is outstanding, and the pause

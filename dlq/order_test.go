@@ -10,8 +10,6 @@ import (
 
 	"codeberg.org/dataverket/messaging/dlq"
 	"codeberg.org/dataverket/messaging/envelope"
-	"codeberg.org/dataverket/messaging/subject"
-	"codeberg.org/dataverket/messaging/topology"
 )
 
 // The consumer died between storing the letter and terminating the original; by
@@ -113,15 +111,6 @@ func TestSecurityLetterIsNotReplayed(t *testing.T) {
 	require.Empty(t, l.Marks)
 }
 
-// declaredPull creates the second pull as topology declares it.
-func (b *bundle) declaredPull(tb testing.TB) jetstream.Consumer {
-	tb.Helper()
-	declared := topology.Consumer{Durable: durable, Stream: topology.Events(subject.Maskin, topology.Limits{})}
-	c, err := b.js.CreateConsumer(tb.Context(), declared.ReplayStream(), declared.ReplayConfig())
-	require.NoError(tb, err)
-	return c
-}
-
 // next receives and acknowledges one replay.
 func next(tb testing.TB, c jetstream.Consumer) (messageID string) {
 	tb.Helper()
@@ -136,7 +125,7 @@ func next(tb testing.TB, c jetstream.Consumer) (messageID string) {
 func TestReplayDurableCreatedAnewRepeatsNoReplay(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	pull := b.declaredPull(t)
+	pull := declaredPull(t, b.js, durable)
 	handled, outstanding := b.bury(t, failed(t)), b.bury(t, failed(t))
 	_, err := b.queue.Replay(t.Context(), handled, request("ola"))
 	require.NoError(t, err)
@@ -146,12 +135,34 @@ func TestReplayDurableCreatedAnewRepeatsNoReplay(t *testing.T) {
 	require.NoError(t, err)
 
 	require.NoError(t, b.js.DeleteConsumer(t.Context(), "DV_PLATTFORM_DLQOPS", durable+"__replay"))
-	pull = b.declaredPull(t)
+	pull = declaredPull(t, b.js, durable)
 	require.Zero(t, pull.CachedInfo().NumPending)
 	require.Equal(t, []string{outstanding}, ids(b.list(t, dlq.Filter{State: dlq.StateReplayed})))
-	again := request("kari")
-	again.Again = true
-	_, err = b.queue.Replay(t.Context(), outstanding, again)
+	_, err = b.queue.Replay(t.Context(), outstanding, again("kari"))
 	require.NoError(t, err)
 	require.Equal(t, outstanding+"/r2", next(t, pull), "and nothing came before it")
+}
+
+// A replay without a second pull is stored, and skipped by the pull that is made
+// later: what was accepted would never be handled.
+func TestAReplayThatNobodyWouldReceiveIsRefused(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id, other := b.bury(t, failed(t)), b.bury(t, failed(t, func(f *envelope.Failure) { f.Durable = "plattform__audit" }))
+	_, err := b.queue.Replay(t.Context(), id, request("ola"))
+	require.NoError(t, err)
+	require.NoError(t, b.js.DeleteConsumer(t.Context(), "DV_PLATTFORM_DLQOPS", durable+"__replay"))
+	for _, r := range []dlq.Request{dry("kari"), again("kari"), request("kari")} {
+		_, err := b.queue.Replay(t.Context(), other, r)
+		require.ErrorIs(t, err, dlq.ErrNoDurable)
+	}
+	report, err := b.queue.ReplayAll(t.Context(), dlq.Filter{IDs: []string{id, other}}, again("kari"))
+	require.NoError(t, err)
+	require.Equal(t, []int{2, 0, 2, 0}, []int{report.Matched, report.Done, report.Refused, report.Failed})
+	require.Equal(t, 1, b.replays(t), "that of ola")
+	require.Empty(t, b.show(t, other).Marks)
+
+	declaredPull(t, b.js, "plattform__audit")
+	_, err = b.queue.Replay(t.Context(), other, request("kari"))
+	require.NoError(t, err)
 }

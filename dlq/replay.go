@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"codeberg.org/dataverket/messaging/envelope"
 	"codeberg.org/dataverket/messaging/subject"
 )
@@ -55,8 +57,9 @@ type Replay struct {
 // A letter that is closed is a [*ResolvedError], one that was replayed before
 // Config.Horizon matches [ErrForgotten], one of class security is a
 // [*SecurityError], one whose durable or original subject is no address an
-// [*AddressError], one without data matches [ErrNoData], and an edit that cannot
-// be made is an [*EditError].
+// [*AddressError], one without data matches [ErrNoData], one whose durable has no
+// second pull matches [ErrNoDurable], and an edit that cannot be made is an
+// [*EditError].
 //
 // If the outcome of a request stays unknown, for example because ctx ends, the
 // error says at which step; trying again is always safe. Once the replay is
@@ -178,12 +181,32 @@ func (q *Queue) admit(ctx context.Context, r *replaying) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := q.receives(ctx, l); err != nil {
+		return err
+	}
 	r.to = to
 	r.result = Replay{
 		LetterID: l.ID, Round: round, Durable: l.Durable, Subject: to.String(),
 		State: StateReplayed, TookOver: l.State == StateClaimed, By: r.By, Reason: r.Reason,
 	}
 	return r.edit()
+}
+
+// receives returns an error unless the durable has its second pull. Without one the
+// replay would be stored all the same, and skipped: a pull that is made later begins
+// with what is replayed after it.
+func (q *Queue) receives(ctx context.Context, l *Letter) error {
+	ctx, cancel := q.bounded(ctx)
+	defer cancel()
+	_, err := q.ops.Consumer(ctx, l.Durable+replaySuffix)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("dlq: replay letter %s: %w: nobody would receive it: have the service of %s run topology.Ensure",
+			l.ID, ErrNoDurable, l.Durable)
+	}
+	if err != nil {
+		return fmt.Errorf("dlq: replay letter %s: look up replay durable of %s: %w", l.ID, l.Durable, err)
+	}
+	return nil
 }
 
 // edit makes the data another one, if that was asked for.

@@ -20,18 +20,6 @@ import (
 	"codeberg.org/dataverket/messaging/topology"
 )
 
-// replayPull creates the second pull of a durable.
-func (b *bundle) replayPull(tb testing.TB, of string) jetstream.Consumer {
-	tb.Helper()
-	to, err := subject.Replay(service, of)
-	require.NoError(tb, err)
-	c, err := b.js.CreateConsumer(tb.Context(), "DV_PLATTFORM_DLQOPS", jetstream.ConsumerConfig{
-		Durable: of + "__replay", FilterSubject: to.String(), AckPolicy: jetstream.AckExplicitPolicy,
-	})
-	require.NoError(tb, err)
-	return c
-}
-
 // A replay is for one durable: everybody else has handled the original.
 func TestReplayReachesItsDurableAndNobodyElse(t *testing.T) {
 	t.Parallel()
@@ -40,7 +28,7 @@ func TestReplayReachesItsDurableAndNobodyElse(t *testing.T) {
 	require.NoError(t, err)
 	main, err := b.js.CreateConsumer(t.Context(), source, jetstream.ConsumerConfig{Durable: "nett__from_maskin"})
 	require.NoError(t, err)
-	mine, other := b.replayPull(t, durable), b.replayPull(t, "plattform__audit")
+	mine, other := declaredPull(t, b.js, durable), declaredPull(t, b.js, "plattform__audit")
 	overheard := make(chan *nats.Msg, 16)
 	for _, s := range []string{"dv.*.evt.>", "dv.*.cmd.>", "dv.task.evt.*"} {
 		_, err := b.nc.ChanSubscribe(s, overheard)

@@ -82,6 +82,17 @@ func createStreams(tb testing.TB, js jetstream.JetStream, limits topology.Limits
 			topology.DeadLetterOps(service, topology.Limits{Replicas: limits.Replicas}),
 		},
 	}))
+	declaredPull(tb, js, durable)
+}
+
+// declaredPull creates the second pull of a durable as topology declares it, or
+// finds it.
+func declaredPull(tb testing.TB, js jetstream.JetStream, of string) jetstream.Consumer {
+	tb.Helper()
+	declared := topology.Consumer{Durable: of, Stream: topology.Events(subject.Maskin, topology.Limits{})}
+	c, err := js.CreateConsumer(tb.Context(), declared.ReplayStream(), declared.ReplayConfig())
+	require.NoError(tb, err)
+	return c
 }
 
 // open opens the queue once more, as another process would.

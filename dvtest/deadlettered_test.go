@@ -25,6 +25,8 @@ func openLetters(t *testing.T, conn *natsconn.Conn) *dlq.Queue {
 			topology.DeadLetters(subject.Plattform, topology.Limits{}), topology.DeadLetterOps(subject.Plattform, topology.Limits{}),
 		},
 	}))
+	_, err := conn.JetStream().CreateConsumer(t.Context(), nodes.ReplayStream(), nodes.ReplayConfig())
+	require.NoError(t, err)
 	queue, err := dlq.Open(t.Context(), conn.JetStream(), subject.Plattform, dlq.Config{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	return queue
