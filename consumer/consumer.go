@@ -22,7 +22,8 @@ type DeadLetterer interface {
 	// DeadLetter stores f and returns the letter's id once the store has
 	// acknowledged it, never before: the original is terminated on its word.
 	DeadLetter(ctx context.Context, f *envelope.Failure) (letterID string, err error)
-	// Resolve notes that the replay of a letter was handled. It returns nil when
+	// Resolve notes that the replay of a letter was handled, or that the effect of
+	// its message turned out to be there. It returns nil when
 	// the letter is resolved already; an error marked envelope.Permanent says
 	// that no retry will resolve it, and the replay is acknowledged then.
 	Resolve(ctx context.Context, letterID string, note string) error

@@ -102,10 +102,28 @@ func (b *burial) step(ctx context.Context) error {
 	if b.j.route == nil || b.j.route.MarkDead == nil {
 		return nil
 	}
-	if err := protect(func() error { return b.j.route.MarkDead(ctx, b.j.delivery, b.letter) }); err != nil {
+	err := protect(func() error { return b.j.route.MarkDead(ctx, b.j.delivery, b.letter) })
+	switch {
+	case errors.Is(err, envelope.ErrAlreadyProcessed):
+		return b.close(ctx)
+	case err != nil:
 		return fmt.Errorf("mark message dead as letter %s: %w", b.letter, err)
 	}
 	return nil
+}
+
+// close resolves the letter of a message whose effect is there after all: another
+// copy of it was handled, or another durable that has the same store. An operator
+// who replays it would change nothing, or, once the store has forgotten the
+// message, apply the effect again.
+func (b *burial) close(ctx context.Context) error {
+	err := protect(func() error {
+		return b.c.dead.Resolve(ctx, b.letter, "the effect is there: another copy of the message was handled")
+	})
+	if err == nil || envelope.IsPermanent(err) {
+		return nil
+	}
+	return fmt.Errorf("resolve letter %s, whose effect is there: %w", b.letter, err)
 }
 
 // failure tells everything that is known about a message that could not be

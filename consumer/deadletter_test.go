@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -154,6 +155,29 @@ func TestTheHandlersStoreIsMarkedBeforeTheOriginalIsTerminated(t *testing.T) {
 	require.Equal(t, []string{letterID, letterID, letterID}, steps.all())
 	require.Len(t, b.graves.all(), 1)
 	require.NoError(t, r.Ready())
+}
+
+// Another copy of the message had its effect while this one failed for the last
+// time: a letter that stayed open would have an operator apply it again, once the
+// inbox has forgotten. While the letter cannot be resolved, the message waits.
+//
+// A row of docs/DELIVERY.md.
+func TestLetterOfAMessageWhoseEffectIsThereIsResolved(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.graves.set(nil, errors.New("no leader"))
+	route := handle(func(context.Context, received) error { return envelope.Permanent(errBroken) })
+	route.MarkDead = func(context.Context, *envelope.Delivery, string) error {
+		return fmt.Errorf("in the inbox: %w", envelope.ErrAlreadyProcessed)
+	}
+	r := b.run(t, b.config(), route)
+	b.publish(t, "a")
+	require.Eventually(t, func() bool { return r.Ready() != nil }, soon, 5*time.Millisecond)
+	require.ErrorContains(t, r.Ready(), "whose effect is there: no leader")
+	b.graves.set(nil, nil)
+	b.settled(t)
+	require.Equal(t, []string{letterID}, b.graves.resolvedIDs())
+	require.Len(t, b.graves.all(), 1)
 }
 
 // A message without a handler has no store to mark.

@@ -156,7 +156,8 @@ func (q *Queue) logStored(ctx context.Context, l letter) {
 }
 
 // Resolve marks the letter resolved. The consumer calls it after it has handled
-// a replay; note says what there is to know, in at most 1 KiB. It is idempotent
+// a replay, and for a message that it buried although another copy had its effect;
+// note says what there is to know, in at most 1 KiB. It is idempotent
 // and safe for concurrent use: whoever comes second finds the mark and is
 // content.
 func (q *Queue) Resolve(ctx context.Context, letterID, note string) error {

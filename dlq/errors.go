@@ -23,10 +23,10 @@ var (
 	// nothing, so nobody would have received it. Try again
 	// when the stream's duplicate window, two minutes, has passed.
 	ErrDuplicate = errors.New("the server swallowed it as a duplicate")
-	// ErrForgotten: the letter was replayed before, so long ago that the inbox may
-	// have forgotten an effect of that (Config.Horizon). Request.Again replays it
-	// all the same.
-	ErrForgotten = errors.New("it was replayed longer ago than the inbox remembers")
+	// ErrForgotten: the message failed, or was replayed, so long ago that the inbox
+	// may have forgotten an effect of that replay or of another copy of the message
+	// (Config.Horizon). Request.Again replays it all the same.
+	ErrForgotten = errors.New("it failed or was replayed longer ago than the inbox remembers")
 	// ErrNoDurable: the durable that would receive the replay is missing, and one
 	// that is made later begins behind it. Have the service run topology.Ensure, or
 	// discard the letters of a durable that is gone for good.

@@ -40,7 +40,7 @@ type Config struct {
 	ClaimLease time.Duration
 
 	// Horizon is how long the service's inboxes remember an effect. A letter whose
-	// first replay is older is replayed again only with Request.Again. Default:
+	// failure or first replay is older is replayed only with Request.Again. Default:
 	// DefaultHorizon.
 	Horizon time.Duration
 

@@ -54,8 +54,8 @@ type Replay struct {
 // before it died is found and only marked. If that one had other data than this
 // one would have, it is a [*ConflictError] all the same.
 //
-// A letter that is closed is a [*ResolvedError], one that was replayed before
-// Config.Horizon matches [ErrForgotten], one of class security is a
+// A letter that is closed is a [*ResolvedError], one that failed or was replayed
+// before Config.Horizon matches [ErrForgotten], one of class security is a
 // [*SecurityError], one whose durable or original subject is no address an
 // [*AddressError], one without data matches [ErrNoData], one whose durable has no
 // second pull matches [ErrNoDurable], and an edit that cannot be made is an
@@ -273,39 +273,35 @@ func (q *Queue) nextRound(ctx context.Context, r *replaying) (int, error) {
 	return 0, refusal(r.letter.ID, last)
 }
 
-// remembered returns an error when the letter was replayed before, longer ago than
-// the inbox remembers: that replay, or a late copy of the message, may have had
-// its effect, and nothing would know any more. The first replay counts, since any
-// of them may have been the one.
+// remembered returns an error when the message failed, or was replayed, longer ago
+// than the inbox remembers: that replay, or another copy of the message, may have had
+// its effect, and nothing would know any more. A consumer that dies between storing
+// a letter and marking the message dead leaves such a letter when the copy that comes
+// again succeeds. The first replay counts, since any of them may have been the one.
 func (q *Queue) remembered(ctx context.Context, r *replaying) error {
 	l := r.letter
-	rounds, first := l.Round, l.StoredAt // the marks were lost
-	if last := l.Mark; last != nil {
-		rounds = last.Round
-		if l.State == StateClaimed {
-			rounds-- // whether that one is out is found out, whatever its age
-		}
-	}
-	if r.Again || rounds < 1 || l.State != StateOpen && l.State != StateClaimed {
+	if r.Again || l.State != StateOpen && l.State != StateClaimed {
 		return nil
 	}
 	info, err := q.info(ctx, q.ops)
 	if err != nil {
 		return err
 	}
+	first := l.StoredAt
 	if l.Mark != nil {
 		marks, err := q.allMarks(ctx, r.on)
 		if err != nil {
 			return err
 		}
-		if at := slices.IndexFunc(marks, func(m Mark) bool { return m.Round > 0 }); at >= 0 {
+		at := slices.IndexFunc(marks, func(m Mark) bool { return m.Round > 0 })
+		if at >= 0 && marks[at].StoredAt.Before(first) {
 			first = marks[at].StoredAt
 		}
 	}
 	if info.TimeStamp.Sub(first) < q.config.Horizon {
 		return nil
 	}
-	return fmt.Errorf("dlq: replay letter %s: %w: first at %s: look whether its effect is there; Request.Again replays it all the same",
+	return fmt.Errorf("dlq: replay letter %s: %w: at %s: look whether its effect is there; Request.Again replays it all the same",
 		l.ID, ErrForgotten, first.UTC().Format(time.RFC3339))
 }
 

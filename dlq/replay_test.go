@@ -435,14 +435,14 @@ func TestReplayRoundsAreCountedFromTheLetterWhenMarksAreLost(t *testing.T) {
 
 // Whether a replay of long ago had its effect, nothing knows any more once the
 // inbox has forgotten; nor does it know after a detour over discarded. So somebody
-// has to look first. What was never replayed has had no effect, however old it is.
+// has to look first.
 func TestALetterThatWasReplayedBeforeTheHorizonIsReplayedOnDemandOnly(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	old := b.open(t, dlq.Config{Horizon: 1})
 	id, detour := b.bury(t, failed(t)), b.bury(t, failed(t))
 	for _, id := range []string{id, detour} {
-		_, err := old.Replay(t.Context(), id, request("ola"))
+		_, err := b.queue.Replay(t.Context(), id, request("ola"))
 		require.NoError(t, err, "the first replay")
 	}
 	_, err := b.queue.Discard(t.Context(), detour, again("ola"))
@@ -467,40 +467,47 @@ func TestALetterThatWasReplayedBeforeTheHorizonIsReplayedOnDemandOnly(t *testing
 	require.NoError(t, err, "within the horizon of 45 days")
 }
 
-// What was decided since does not make a replay of long ago a young one.
+// A consumer that died between storing the letter and marking the message dead got
+// it again, and its handler succeeded: the letter is open, and the effect is there.
+// As long as the inbox remembers, a replay is absorbed; after that somebody has to
+// look first, also at the first replay and at a claim that nobody carried out.
+func TestALetterOfAFailureBeforeTheHorizonIsReplayedOnDemandOnly(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	old := b.open(t, dlq.Config{Horizon: 1, ClaimLease: 1})
+	id, claimed := b.bury(t, failed(t)), b.bury(t, failed(t))
+	_, err := b.queue.Claim(t.Context(), claimed, request("kari"))
+	require.NoError(t, err)
+	for _, id := range []string{id, claimed} {
+		for _, r := range []dlq.Request{dry("ola"), request("ola")} {
+			_, err = old.Replay(t.Context(), id, r)
+			require.ErrorIs(t, err, dlq.ErrForgotten)
+		}
+		r, err := old.Replay(t.Context(), id, again("ola"))
+		require.NoError(t, err)
+		require.Equal(t, 1, r.Round)
+	}
+	require.Equal(t, 2, b.replays(t))
+}
+
+// What failed or was decided since does not make a replay of long ago a young one.
 func TestTheHorizonIsOfTheFirstReplay(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	q := b.open(t, dlq.Config{Horizon: 200 * time.Millisecond})
+	const horizon = 500 * time.Millisecond
+	q := b.open(t, dlq.Config{Horizon: horizon})
 	id := b.bury(t, failed(t))
-	_, err := q.Replay(t.Context(), id, request("ola"))
+	r, err := b.queue.Replay(t.Context(), id, request("ola"))
 	require.NoError(t, err)
-	reopen := func() {
-		_, err := q.Discard(t.Context(), id, again("ola"))
-		require.NoError(t, err)
-		_, err = q.Restore(t.Context(), id, request("ola"))
-		require.NoError(t, err)
-	}
-	reopen()
-	forgotten := func() bool {
-		_, err := q.Replay(t.Context(), id, dry("ola"))
-		return errors.Is(err, dlq.ErrForgotten)
-	}
-	require.Eventually(t, forgotten, 10*time.Second, 20*time.Millisecond)
-	reopen()
-	require.True(t, forgotten())
-}
-
-// A claim that nobody carried out is no replay: taking it over finds out whether
-// one is there, whatever its age.
-func TestAnOldClaimIsTakenOverWhateverTheHorizon(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	id := b.bury(t, failed(t))
-	_, err := b.queue.Claim(t.Context(), id, request("kari"))
+	first := b.stored(t, "DV_PLATTFORM_DLQOPS", r.Sequence).Time
+	require.Eventually(t, func() bool { return time.Since(first) > horizon }, 10*time.Second, 20*time.Millisecond)
+	b.bury(t, b.replayFailed(t, r.Sequence, "no room"))
+	_, err = q.Replay(t.Context(), id, dry("ola"))
+	require.ErrorIs(t, err, dlq.ErrForgotten, "although the failure is young")
+	_, err = q.Discard(t.Context(), id, request("ola"))
 	require.NoError(t, err)
-	r, err := b.open(t, dlq.Config{Horizon: 1, ClaimLease: 1}).Replay(t.Context(), id, request("ola"))
+	_, err = q.Restore(t.Context(), id, request("ola"))
 	require.NoError(t, err)
-	require.True(t, r.TookOver)
-	require.Equal(t, 1, r.Round)
+	_, err = q.Replay(t.Context(), id, dry("ola"))
+	require.ErrorIs(t, err, dlq.ErrForgotten, "although the decision is young")
 }

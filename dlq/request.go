@@ -32,9 +32,9 @@ type Request struct {
 	// Again acts on a letter although its last replay is outstanding: nobody has
 	// said whether it was handled. Replayed again, it is handled twice unless the
 	// inbox has the effect, and that remembers for its horizon (45 days by
-	// default) and not at all where a handler has none. It also replays what was
-	// first replayed longer ago than that, see [ErrForgotten]. Discarded, it may still be
-	// handled, and is resolved then. Default: false, which makes an outstanding
+	// default) and not at all where a handler has none. It also replays what failed
+	// or was first replayed longer ago than that, see [ErrForgotten]. Discarded, it
+	// may still be handled, and is resolved then. Default: false, which makes an outstanding
 	// replay a [*ConflictError].
 	Again bool
 

@@ -87,7 +87,9 @@ type Route struct {
 	// [Permanent] dead-letters, [RetryAfterError] delays, anything else retries.
 	Handle func(context.Context, *Delivery) error
 	// MarkDead records in the handler's own store that the message became the
-	// dead letter letterID, so that later deliveries have no effect. It is nil
-	// for a handler without a store.
+	// dead letter letterID, so that later deliveries have no effect. If the
+	// effect is there already, by another copy of the message, it returns an
+	// error that matches [ErrAlreadyProcessed], and nothing is left for the
+	// letter to do. It is nil for a handler without a store.
 	MarkDead func(ctx context.Context, d *Delivery, letterID string) error
 }

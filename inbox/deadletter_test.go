@@ -115,11 +115,14 @@ func TestFailedReplayLeavesTheMessageDead(t *testing.T) {
 
 // Another copy was handled while this one failed for the last time: the letter
 // is stored, but what has its effect stays handled.
-func TestMarkingDeadDoesNotUndoHandled(t *testing.T) {
+func TestMarkingDeadSaysThatTheEffectIsThereAndKeepsIt(t *testing.T) {
 	t.Parallel()
 	b, m := setup(t), newMessage()
 	require.NoError(t, b.in.Once(t.Context(), m, apply(m)))
-	b.dead(t, m)
+	for range 2 {
+		err := b.route().MarkDead(t.Context(), delivery(m, `{}`), letter)
+		require.ErrorIs(t, err, envelope.ErrAlreadyProcessed, "so that nobody keeps its letter open")
+	}
 	m.LetterID = letter
 	require.ErrorIs(t, b.in.Once(t.Context(), m, never(t)), envelope.ErrAlreadyProcessed)
 	require.Equal(t, 1, b.effects(t))

@@ -43,14 +43,27 @@ func messageOf(d *envelope.Delivery) Message {
 // buried records that d became the dead letter letterID, so that neither a
 // redelivery nor a repeat in the stream has an effect behind the operator's
 // back. It is a statement of its own: it waits for a copy that is being handled,
-// and changes nothing if that succeeds.
+// and changes nothing if that succeeds. Then the effect is there, which matches
+// envelope.ErrAlreadyProcessed: a letter that stayed open for it would have it
+// applied again by a replay beyond the horizon.
 func (in *Inbox) buried(ctx context.Context, d *envelope.Delivery, letterID string) error {
 	k, err := in.key(messageOf(d))
 	if err != nil {
 		return err
 	}
-	if _, err := in.pool.Exec(ctx, k.sql.markDead, in.consumer, k.Source, k.id, letterID, k.LetterID != ""); err != nil {
+	done, err := in.pool.Exec(ctx, k.sql.markDead, in.consumer, k.Source, k.id, letterID, k.LetterID != "")
+	if err != nil {
 		return in.explain("mark message "+k.ID+" dead", err)
 	}
-	return nil
+	if done.RowsAffected() > 0 {
+		return nil
+	}
+	var under *string
+	if err := in.pool.QueryRow(ctx, k.sql.deadUnder, in.consumer, k.Source, k.id).Scan(&under); err != nil {
+		return in.explain("ask for the letter of message "+k.ID, err)
+	}
+	if under == nil {
+		return in.processed(k)
+	}
+	return nil // a replay that was refused for the sake of another letter
 }

@@ -63,7 +63,7 @@ func newDLQAct(fs *flag.FlagSet, a letterAct) verb {
 	registerDryRun(fs, &v.request.DryRun)
 	again := "also when the last replay is still outstanding"
 	if a == replayLetters {
-		again += ", or the first one is older than the inbox horizon (45 days)"
+		again += ", or the failure or the first replay is older than the inbox horizon (45 days)"
 	}
 	if a != restoreLetters {
 		fs.BoolVar(&v.request.Again, "again", false, again)
