@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"unique"
 
 	"github.com/google/uuid"
 )
@@ -132,7 +133,7 @@ func newOrder(r Request) (order, error) {
 	return order{r, batch.String()}, nil
 }
 
-// each acts on the letters one after another: the order of their failures is
+// each acts on the letters one after another: the order of their originals is
 // kept, and one at a time is faster than any rate that is good for a service.
 func (q *Queue) each(ctx context.Context, picks []pick, report *Report, o order, a act) error {
 	pace := newPacer(cmp.Or(o.Rate, a.rate))
@@ -172,13 +173,33 @@ func stopped(a act, report *Report, err error) error {
 	return fmt.Errorf("dlq: %s: stopped after %d of %d letters: %w", a.name, len(report.Outcomes), report.Matched, err)
 }
 
-// choose finds the letters that f means, oldest failure first, in one pass. Ids
-// that no letter has stand at the end, without a place.
+// chosen is a letter that a filter means, and where its original is.
+type chosen struct {
+	pick
+	durable, stream unique.Handle[string] // many letters have the same
+	original        uint64
+}
+
+// before orders letters as their originals came to their durable. The order of the
+// copies in the dead-letter stream is that of the failures, which is another one as
+// soon as a letter was replayed by itself and failed again.
+func (c chosen) before(other chosen) int {
+	return cmp.Or(
+		cmp.Compare(c.durable.Value(), other.durable.Value()),
+		cmp.Compare(c.stream.Value(), other.stream.Value()),
+		cmp.Compare(c.original, other.original),
+		cmp.Compare(c.sequence, other.sequence),
+	)
+}
+
+// choose finds the letters that f means, in one pass: of each durable and stream
+// those with the oldest original first. Ids that no letter has stand at the end,
+// without a place.
 //
 // Where a claim can be taken over, an abandoned one counts as open: who repeats a
 // call that was interrupted means the letter in the middle too.
 func (q *Queue) choose(ctx context.Context, f Filter, r Request, a act) ([]pick, Report, error) {
-	chosen := map[key]pick{}
+	meant := map[key]chosen{}
 	g := newGathering(f)
 	if a.takesOver && f.State == StateOpen {
 		info, err := q.info(ctx, q.ops)
@@ -187,12 +208,17 @@ func (q *Queue) choose(ctx context.Context, f Filter, r Request, a act) ([]pick,
 		}
 		g.filter.abandoned = info.TimeStamp.Add(-q.config.ClaimLease)
 	}
-	g.keep = func(k key, l *Letter) { chosen[k] = pick{l.ID, l.place()} }
-	g.drop = func(k key) { delete(chosen, k) }
+	g.keep = func(k key, l *Letter) {
+		meant[k] = chosen{pick{l.ID, l.place()}, unique.Make(l.Durable), unique.Make(l.Stream), l.Sequence}
+	}
+	g.drop = func(k key) { delete(meant, k) }
 	if err := q.gather(ctx, g); err != nil {
 		return nil, Report{}, err
 	}
-	picks := slices.SortedFunc(maps.Values(chosen), func(a, b pick) int { return cmp.Compare(a.sequence, b.sequence) })
+	picks := make([]pick, 0, len(meant))
+	for _, c := range slices.SortedFunc(maps.Values(meant), chosen.before) {
+		picks = append(picks, c.pick)
+	}
 	for _, id := range f.IDs {
 		k, _ := keyOf(id)
 		if _, known := g.newest[k]; !known {

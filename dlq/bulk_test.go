@@ -65,7 +65,7 @@ func (b *bundle) replayedIDs(tb testing.TB) []string {
 	}
 }
 
-func TestAGroupIsReplayedInTheOrderOfItsFailures(t *testing.T) {
+func TestAGroupIsReplayedAndNothingElse(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	letters := b.all(t, 5)
@@ -88,6 +88,25 @@ func TestAGroupIsReplayedInTheOrderOfItsFailures(t *testing.T) {
 		require.Equal(t, dlq.StateReplayed, report.Outcomes[i].State)
 	}
 	require.Equal(t, dlq.StateOpen, b.show(t, other).State)
+}
+
+// about is a failure of the message that has this sequence in its stream.
+func about(sequence uint64) func(*envelope.Failure) {
+	return func(f *envelope.Failure) { f.Sequence = sequence }
+}
+
+// The letters of one ordering key are replayed in its order, in whatever order they
+// failed: the first one may have been replayed by itself and have failed again.
+func TestLettersAreReplayedInTheOrderOfTheirOriginals(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first, second := b.bury(t, failed(t, about(1))), b.bury(t, failed(t, about(2)))
+	fourth, third := b.bury(t, failed(t, about(10))), b.bury(t, failed(t, about(9)))
+	b.bury(t, b.replayFailed(t, b.replay(t, first), "too early"))
+	report, err := b.queue.ReplayAll(t.Context(), openOnes, swift("ola"))
+	require.NoError(t, err)
+	require.Equal(t, []string{first, second, third, fourth}, orderOf(report))
+	require.Equal(t, []string{first + "/r1", first + "/r2", second + "/r1", third + "/r1", fourth + "/r1"}, b.replayedIDs(t))
 }
 
 // What became of a batch is to be seen afterwards, by whoever asks: also what its

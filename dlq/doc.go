@@ -134,7 +134,7 @@
 //
 // A listing reads the headers of all letters, whatever it selects. The index that
 // finds a letter by its id, the counts of groups and the selection of letters hold
-// 100 to 150 bytes of each letter.
+// 100 to 200 bytes of each letter.
 //
 // # Rights
 //

@@ -81,9 +81,10 @@ func (q *Queue) Replay(ctx context.Context, letterID string, r Request) (Replay,
 	return *done, err
 }
 
-// ReplayAll replays the letters that f means, oldest failure first, as Replay
-// does each of them, at Request.Rate. A letter that is refused keeps nobody from
-// the others; see [Report] for how to tell what became of each.
+// ReplayAll replays the letters that f means, as Replay does each of them, at
+// Request.Rate: durable by durable, in the order of their originals in the stream,
+// so that letters of one ordering key keep its order. A letter that is refused
+// keeps nobody from the others; see [Report] for how to tell what became of each.
 //
 // Two operators may do so at once: each letter is replayed by one of them. After
 // a crash, do it again: what was replayed is refused with a [*ConflictError]

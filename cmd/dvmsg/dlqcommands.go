@@ -48,7 +48,7 @@ base64, byte by byte as it was published.`,
 		},
 		{
 			path: "dlq replay", params: []string{"[ID...]"}, summary: "hand messages to their durables once more", needs: needsNATS, patience: manyPatience,
-			about: `The letters are those with the IDs, or all that the flags select, oldest failure
+			about: `The letters are those with the IDs, or all that the flags select, oldest message
 first. Only the durable that gave up receives them, with the envelope unchanged;
 its inbox keeps the effect from being applied twice. Who and why are stored with
 the letter for good. Of two operators one replays a letter, the other is told who
