@@ -127,8 +127,9 @@
 // [ErrFull], [ErrNoStream], [ErrNoDurable], [ErrNotFound], [ErrDuplicate],
 // [ErrNoData] and [ErrForgotten] are for errors.Is; [*ConflictError],
 // [*ResolvedError], [*SecurityError], [*AddressError], [*EditError],
-// [*TooManyError], [*MalformedError] and [*FieldError] for errors.AsType. An error that the server did not send never means that nothing
-// was stored; every method may be called again.
+// [*TooManyError], [*MalformedError] and [*FieldError] for errors.AsType. An error
+// that the server did not send never means that nothing was stored; every method
+// may be called again.
 //
 // # Size
 //
