@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -26,8 +27,28 @@ type PurgeRequest struct {
 	// OlderThan is how long ago a letter was resolved or discarded, by the
 	// server's clock. Default: DefaultRetention.
 	OlderThan time.Duration
+	// By is who, as <kind>:<id>, and Reason why, in at most 1 KiB. Nothing of a
+	// letter is left, nor of its audit trail, so both are logged. Default: the
+	// service itself, and none: its own housekeeping.
+	By, Reason string
 	// DryRun counts and removes nothing. Default: false.
 	DryRun bool
+}
+
+// validate returns every fault of r at once.
+func (r PurgeRequest) validate() error {
+	var faults []error
+	if r.OlderThan < 0 {
+		faults = append(faults, &FieldError{"PurgeRequest.OlderThan", "is negative: leave it zero for the default"})
+	}
+	by := envelope.Actor(r.By)
+	if _, err := envelope.NewActor(by.Kind(), by.ID()); r.By != "" && err != nil {
+		faults = append(faults, &FieldError{"PurgeRequest.By", "must say who, as <kind>:<id> like operator:ola: " + err.Error()})
+	}
+	if len(r.Reason) > maxReason || !utf8.ValidString(r.Reason) {
+		faults = append(faults, &FieldError{"PurgeRequest.Reason", "must be UTF-8 of at most 1024 bytes: refer to a ticket"})
+	}
+	return errors.Join(faults...)
 }
 
 // Purged says what was removed, or would be.
@@ -56,10 +77,11 @@ type Purged struct {
 // makes about four requests for each letter that goes. An error means that it
 // stopped early. It is safe for concurrent use.
 func (q *Queue) Purge(ctx context.Context, r PurgeRequest) (Purged, error) {
-	if r.OlderThan < 0 {
-		return Purged{}, &FieldError{"PurgeRequest.OlderThan", "is negative: leave it zero for the default"}
+	if err := r.validate(); err != nil {
+		return Purged{}, err
 	}
-	work, err := q.purgeable(ctx, cmp.Or(r.OlderThan, DefaultRetention))
+	r.By, r.OlderThan = cmp.Or(r.By, "service:"+q.service.String()), cmp.Or(r.OlderThan, DefaultRetention)
+	work, err := q.purgeable(ctx, r.OlderThan)
 	if err != nil {
 		return Purged{}, err
 	}
@@ -69,13 +91,14 @@ func (q *Queue) Purge(ctx context.Context, r PurgeRequest) (Purged, error) {
 			p.Letters, p.Messages = p.Letters+1, p.Messages+len(w.copies)+len(w.replays)
 			continue
 		}
-		if err = q.removeLetter(ctx, w, &p); err != nil {
+		if err = q.removeLetter(ctx, w, r, &p); err != nil {
 			break
 		}
 	}
 	if !r.DryRun && (p.Letters > 0 || err != nil) {
 		q.config.Logger.LogAttrs(ctx, slog.LevelInfo, "dead letters purged", slog.Int("letters", p.Letters),
-			slog.Int("messages", p.Messages), slog.Int("kept", p.Kept), slog.Any("error", err))
+			slog.Int("messages", p.Messages), slog.Int("kept", p.Kept), slog.Duration("older_than", r.OlderThan),
+			slog.String("by", r.By), slog.String("reason", r.Reason), slog.Any("error", err))
 	}
 	return p, err
 }
@@ -157,7 +180,7 @@ func (q *Queue) findReplays(ctx context.Context, work map[key]*removal) error {
 
 // removeLetter removes one letter. The order is what makes it safe: a letter whose
 // marks were gone first would be open.
-func (q *Queue) removeLetter(ctx context.Context, w *removal, p *Purged) error {
+func (q *Queue) removeLetter(ctx context.Context, w *removal, r PurgeRequest, p *Purged) error {
 	on, err := subject.DLQMark(q.service, w.id)
 	if err != nil {
 		return fmt.Errorf("dlq: address mark: %w", err)
@@ -171,7 +194,7 @@ func (q *Queue) removeLetter(ctx context.Context, w *removal, p *Purged) error {
 	}
 	p.Messages += len(w.replays)
 	if len(w.copies) > 0 {
-		ours, err := q.removing(ctx, on, w)
+		ours, err := q.removing(ctx, on, w, r)
 		if err != nil {
 			return err
 		}
@@ -210,11 +233,11 @@ func (w *removal) order(a, b stored) int {
 
 // removing marks the letter so that nobody acts on it any more; false says that
 // somebody was first.
-func (q *Queue) removing(ctx context.Context, on subject.Subject, w *removal) (bool, error) {
+func (q *Queue) removing(ctx context.Context, on subject.Subject, w *removal, r PurgeRequest) (bool, error) {
 	if w.last.State == StateRemoved && w.newest.is(w.last.letter()) {
 		return true, nil // by one that did not finish
 	}
-	m, err := newMark(StateRemoved, max(w.last.Round, w.newest.round), "service:"+q.service.String(), "", w.newest.stored)
+	m, err := newMark(StateRemoved, max(w.last.Round, w.newest.round), r.By, r.Reason, w.newest.stored)
 	if err != nil {
 		return false, err
 	}

@@ -1,7 +1,10 @@
 package dlq_test
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -106,8 +109,28 @@ func TestClosedLettersAreRemovedAndNoOthers(t *testing.T) {
 		require.Equal(t, []string{id}, f.Other)
 	}
 	require.Equal(t, dlq.Purged{}, b.purge(t, old))
-	_, err = b.queue.Purge(t.Context(), dlq.PurgeRequest{OlderThan: -1})
-	require.ErrorContains(t, err, "PurgeRequest.OlderThan")
+	_, err = b.queue.Purge(t.Context(), dlq.PurgeRequest{OlderThan: -1, By: "ola", Reason: strings.Repeat("x", 1025)})
+	for _, field := range []string{"PurgeRequest.OlderThan", "PurgeRequest.By", "PurgeRequest.Reason"} {
+		require.ErrorContains(t, err, field)
+	}
+}
+
+// The marks of a letter go with it, so that the log is all that tells who purged it
+// and why; and whoever comes while it goes is told.
+func TestAPurgeSaysWhoAndWhy(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.discarded(t)
+	var log bytes.Buffer
+	staging := &staged{b.js, nth(1, "after publish", ".dlqmark.", func() {
+		_, err := b.queue.Restore(t.Context(), id, request("kari"))
+		requireClosed(t, err, dlq.StateRemoved, "operator:ola")
+	})}
+	q, err := dlq.Open(t.Context(), staging, service, dlq.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
+	_, err = q.Purge(t.Context(), dlq.PurgeRequest{OlderThan: 1, By: "operator:ola", Reason: "room, DV-412"})
+	require.NoError(t, err)
+	require.Contains(t, log.String(), `letters=1 messages=1 kept=0 older_than=1ns by=operator:ola reason="room, DV-412"`)
 }
 
 // A purge that is killed anywhere leaves a letter that is closed or gone, never

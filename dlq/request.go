@@ -17,7 +17,8 @@ const (
 )
 
 // Request says who wants something done about letters and why (requirement Q3);
-// both are stored with each letter for good. By and Reason are required. Which
+// both are stored with each letter, for as long as that is kept. By and Reason are
+// required. Which
 // letters are meant is the id or the Filter beside it.
 type Request struct {
 	// By is who, as <kind>:<id>, such as "operator:ola"; see [envelope.Actor].

@@ -140,15 +140,20 @@ func TestLettersAreDiscardedRestoredAndPurged(t *testing.T) {
 	require.Equal(t, "no dead letter matches\n", none)
 
 	// Not old enough; then as old as it is.
-	purge := []string{"dlq", "purge", "--resolved", "--service", "plattform"}
+	purge := []string{"dlq", "purge", "--resolved", "--service", "plattform", "--reason", "room, DV-412"}
 	require.Contains(t, b.dvmsg(t, purge...).ok(t).out, "plattform: removed 0 letters that were closed for 720h0m0s or longer")
 	for _, dry := range []bool{true, false} {
 		args := append(purge[:len(purge):len(purge)], "--older-than", "1ns", "--json")
 		if dry {
 			args = append(args, "--dry-run")
 		}
-		p := decode[dlqPurgeResult](t, b.dvmsg(t, args...).ok(t))
+		ran := b.dvmsg(t, args...)
+		require.Equal(t, exitOK, ran.code, ran.err)
+		p := decode[dlqPurgeResult](t, ran)
 		require.Equal(t, dry, p.DryRun)
+		require.Equal(t, []string{"operator:ola", "room, DV-412"}, []string{p.By, p.Reason})
+		said := "operator:ola removed 1 letter of plattform that were closed for 1ns or longer: room, DV-412\n"
+		require.Equal(t, !dry, strings.HasSuffix(ran.err, said), "nothing else is left of who purged: %q", ran.err)
 		require.Equal(t, dlq.Purged{Letters: 1, Messages: 1}, p.Services[0].Purged)
 	}
 	require.Len(t, decode[dlqListResult](t, b.dvmsg(t, "dlq", "list", "--state", "any", "--json").ok(t)).Letters, 1)
@@ -247,6 +252,8 @@ func TestActsOnLettersAreCheckedBeforeAnythingIsContacted(t *testing.T) {
 		"restore l1234 --again --reason x":          "unknown flag --again",
 		"purge":                                     "--resolved is missing",
 		"purge --resolved --older-than never":       `--older-than: "never" is no age`,
+		"purge --resolved":                          "--reason is missing",
+		"purge --resolved --reason x --by ola":      `"ola" is no actor`,
 		"groups --limit -1":                         "--limit: -1 is negative",
 	} {
 		r := e.dvmsg(t, append([]string{"dlq"}, strings.Fields(args)...)...)

@@ -51,10 +51,10 @@ base64, byte by byte as it was published.`,
 			about: `The letters are those with the IDs, or all that the flags select, oldest message
 first. Only the durable that gave up receives them, with the envelope unchanged;
 its inbox keeps the effect from being applied twice. Who and why are stored with
-the letter for good. Of two operators one replays a letter, the other is told who
-did. After an interruption, do it again: what is out already is passed over. A
-letter whose replay is outstanding needs --again, one that is closed is not
-replayed. --data @FILE replays one letter with other data, a JSON object; with
+the letter as long as it is kept. Of two operators one replays a letter, the other
+is told who did. After an interruption, do it again: what is out already is passed
+over. A letter whose replay is outstanding needs --again, one that is closed is
+not replayed. --data @FILE replays one letter with other data, a JSON object; with
 --dry-run it shows the difference.`,
 			examples: []string{
 				`dvmsg dlq replay l3f9a2c17b --by operator:ola --reason "hostname fixed, DV-412"`,
@@ -87,10 +87,12 @@ replayed are closed so too. A failure that comes later opens its letter again.`,
 		{
 			path: "dlq purge", summary: "remove letters that were closed long ago", needs: needsNATS, patience: manyPatience,
 			about: `Resolved and discarded letters, with their marks and replays. What is not closed
-is never removed, however old it is. An interrupted purge is finished by the next.`,
+is never removed, however old it is. An interrupted purge is finished by the next.
+Nothing of a letter is left, nor who decided about it: who purges and why is said
+on the standard error output, for your log.`,
 			examples: []string{
-				"dvmsg dlq purge --resolved --dry-run",
-				"dvmsg dlq purge --resolved --older-than 30d",
+				`dvmsg dlq purge --resolved --by operator:ola --reason "monthly, DV-7" --dry-run`,
+				`dvmsg dlq purge --resolved --older-than 30d --by operator:ola --reason "monthly, DV-7"`,
 			},
 			make: newDLQPurge,
 		},
