@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"codeberg.org/dataverket/messaging/dlq"
 	"codeberg.org/dataverket/messaging/natsconn"
@@ -14,7 +15,11 @@ import (
 )
 
 // owner is the flag --service: whose dead letters.
-type owner struct{ name string }
+type owner struct {
+	name string
+	// horizon is how long their inboxes remember; 0 is the default.
+	horizon time.Duration
+}
 
 func (o *owner) register(fs *flag.FlagSet) {
 	fs.StringVar(&o.name, "service", "", "the consuming `SERVICE` whose letters they are; default: all services")
@@ -50,7 +55,7 @@ func (o *owner) open(ctx context.Context, conn *natsconn.Conn) ([]shelf, error) 
 	}
 	var shelves []shelf
 	for _, s := range services {
-		queue, err := dlq.Open(ctx, conn.JetStream(), s, dlq.Config{Logger: slog.New(slog.DiscardHandler)})
+		queue, err := dlq.Open(ctx, conn.JetStream(), s, dlq.Config{Horizon: o.horizon, Logger: slog.New(slog.DiscardHandler)})
 		switch {
 		case err == nil:
 			shelves = append(shelves, shelf{s, queue})

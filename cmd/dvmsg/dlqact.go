@@ -48,6 +48,7 @@ type dlqAct struct {
 	ids     []letterID
 	request dlq.Request
 	data    dataFile
+	horizon string
 	wait    bool
 }
 
@@ -63,13 +64,14 @@ func newDLQAct(fs *flag.FlagSet, a letterAct) verb {
 	registerDryRun(fs, &v.request.DryRun)
 	again := "also when the last replay is still outstanding"
 	if a == replayLetters {
-		again += ", or the failure or the first replay is older than the inbox horizon (45 days)"
+		again += ", or the failure or the first replay is older than --horizon"
 	}
 	if a != restoreLetters {
 		fs.BoolVar(&v.request.Again, "again", false, again)
 	}
 	if a == replayLetters {
 		fs.Float64Var(&v.request.Rate, "rate", dlq.DefaultRate, "replay at most `N` letters a second")
+		fs.StringVar(&v.horizon, "horizon", "45d", "how long the inbox of the letters' handlers remembers, as an `AGE`")
 		fs.BoolVar(&v.wait, "wait", false, "wait until each replay was handled or has failed again, at most --timeout")
 		fs.Var(&v.data, "data", "replay one letter with the data in this file instead of its own: --data @FILE; @-: the standard input")
 	}
@@ -100,6 +102,12 @@ func (v *dlqAct) check(c *call) {
 	}
 	if v.act == replayLetters && !(v.request.Rate > 0 && v.request.Rate <= mostRate) {
 		c.fault("--rate: %v is out of range; use more than 0 letters a second, at most %d", v.request.Rate, mostRate)
+	}
+	if v.act == replayLetters {
+		var ok bool
+		if v.owner.horizon, ok = parseAge(v.horizon); !ok {
+			c.fault("--horizon: %q is no age such as 1080h or 45d", v.horizon)
+		}
 	}
 	v.request.By, v.request.Reason = v.by, v.reason
 }

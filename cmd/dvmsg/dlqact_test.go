@@ -194,6 +194,19 @@ func TestOneLetterIsReplayedWithOtherData(t *testing.T) {
 	b.piped(t, `[1]`, "dlq", "replay", "--data", id, "@-", "--reason", "x").failed(t, exitFailure, "no JSON object")
 }
 
+// How long an inbox remembers is the service's to decide, and only the operator can
+// tell the command.
+func TestAReplayBeyondTheHorizonOfTheInboxIsAskedAbout(t *testing.T) {
+	t.Parallel()
+	b := setupDLQ(t)
+	id := b.bury(t, failure(t, 1))
+	replay := []string{"dlq", "replay", id, "--reason", "x", "--horizon", "1ns"}
+	for _, args := range [][]string{append(replay[:len(replay):len(replay)], "--dry-run"), replay} {
+		b.dvmsg(t, args...).failed(t, exitFailure, "longer ago than the inbox remembers", "(--again)")
+	}
+	b.dvmsg(t, append(replay, "--again")...).ok(t)
+}
+
 // --wait ends with what became of each replay, and is a success only if all were
 // handled.
 func TestWaitTellsWhatFailedAgainAndWhatIsOutstanding(t *testing.T) {
@@ -238,6 +251,8 @@ func TestActsOnLettersAreCheckedBeforeAnythingIsContacted(t *testing.T) {
 		"restore --reason x":                        "say which letters to restore",
 		"replay --all":                              "unknown flag --all",
 		"replay l1234 --max 0 --reason x":           "--max: 0 is no number of letters",
+		"replay l1234 --horizon x --reason x":       `--horizon: "x" is no age`,
+		"discard l1234 --horizon 1d --reason x":     "unknown flag --horizon",
 		"replay l1234 --rate 0 --reason x":          "--rate: 0 is out of range",
 		"replay l1234 --rate NaN --reason x":        "--rate: NaN is out of range",
 		"replay l1234 --data --reason x":            "--data: give the file with the new data as --data @FILE",
