@@ -107,6 +107,8 @@
 //     call with a Filter is finished by doing it again.
 //   - An edit changes the data and not one other byte of the message. It keeps its
 //     envelope id, so the inbox applies it once, edited or not.
+//   - Replays leave a fifth of their stream to marks, so that letters can be resolved,
+//     discarded and purged however many were replayed.
 //   - What is not closed never expires. Open refuses streams that would let it.
 //     Purge leaves nothing half, wherever it ends.
 //   - A replay reaches the durable that gave up, and nobody else: no other

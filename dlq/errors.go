@@ -16,6 +16,8 @@ var (
 	ErrNoStream = errors.New("stream is missing")
 	// ErrFull: a stream refused because it has no room. Nothing is dropped: the
 	// consumer pauses until resolved letters are removed or the limit is raised.
+	// Replays are refused already when 80 % of their stream is used, so that there
+	// is room for the marks that end them.
 	ErrFull = errors.New("stream is full")
 	// ErrNotFound: no stored letter has this id.
 	ErrNotFound = errors.New("no such letter")

@@ -320,6 +320,38 @@ func TestAMessageThatDiesAgainAfterItsLetterWasRemovedIsNew(t *testing.T) {
 	require.Equal(t, 1, r.Round)
 }
 
+// Replays are whole messages that stay until their letters are purged. However many
+// there are, what ends them finds room: a consumer that cannot resolve a letter waits.
+func TestReplaysLeaveRoomForTheMarksThatEndThem(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	small := topology.DeadLetterOps(service, topology.Limits{}).Config()
+	small.MaxBytes = 400 << 10
+	_, err := b.js.UpdateStream(t.Context(), small)
+	require.NoError(t, err)
+	for range 80 {
+		b.bury(t, failed(t, func(f *envelope.Failure) { f.Data = bytes.Repeat([]byte("x"), 4<<10) }))
+	}
+	report, err := b.queue.ReplayAll(t.Context(), openOnes, swift("ola"))
+	require.ErrorIs(t, err, dlq.ErrFull)
+	require.Greater(t, report.Done, 40)
+	left := b.list(t, dlq.Filter{State: dlq.StateOpen})
+	require.Len(t, left, 80-report.Done, "who was refused has claimed nothing")
+	_, err = b.queue.Replay(t.Context(), left[0].ID, dry("ola"))
+	require.ErrorIs(t, err, dlq.ErrFull)
+
+	for _, id := range report.Replayed() {
+		require.NoError(t, b.queue.Resolve(t.Context(), id, "handled"))
+	}
+	for _, l := range left[1:] {
+		_, err := b.queue.Discard(t.Context(), l.ID, request("ola"))
+		require.NoError(t, err)
+	}
+	require.Equal(t, 79, b.purge(t, old).Letters)
+	_, err = b.queue.Replay(t.Context(), left[0].ID, request("ola"))
+	require.NoError(t, err)
+}
+
 // A full stream is what a purge is for: replays that are over make room for the
 // marks that it needs.
 func TestAPurgeMakesRoomInFullStreams(t *testing.T) {

@@ -178,11 +178,15 @@ func (q *Queue) admit(ctx context.Context, r *replaying) (err error) {
 	if err := errors.Join(durableErr, originalErr); err != nil {
 		return &AddressError{LetterID: l.ID, Err: err}
 	}
-	round, err := q.nextRound(ctx, r)
+	info, err := q.info(ctx, q.ops)
 	if err != nil {
 		return err
 	}
-	if err := q.receives(ctx, l); err != nil {
+	round, err := q.nextRound(ctx, r, info.TimeStamp)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(q.receives(ctx, l), q.room(info, l)); err != nil {
 		return err
 	}
 	r.to = to
@@ -208,6 +212,24 @@ func (q *Queue) receives(ctx context.Context, l *Letter) error {
 		return fmt.Errorf("dlq: replay letter %s: look up replay durable of %s: %w", l.ID, l.Durable, err)
 	}
 	return nil
+}
+
+// replayShare is how much of their stream replays may fill, with the marks that are
+// there. What is left is for marks: without room for them no letter could be
+// resolved, discarded or purged, and consumers would wait for that.
+const replayShare = 0.8
+
+// room returns an error when the stream has none for a replay of the letter.
+// Replays are whole messages and stay until their letters are purged, so that many
+// of them would otherwise fill it.
+func (q *Queue) room(info *jetstream.StreamInfo, l *Letter) error {
+	full := func(have uint64, more int, limit int64) bool {
+		return limit > 0 && float64(have)+float64(more) > replayShare*float64(limit)
+	}
+	if !full(info.State.Bytes, l.Size, info.Config.MaxBytes) && !full(info.State.Msgs, 1, info.Config.MaxMsgs) {
+		return nil
+	}
+	return fmt.Errorf("dlq: replay letter %s: %s: %w but for marks: purge closed letters, or raise its limit", l.ID, q.opsName, ErrFull)
 }
 
 // edit makes the data another one, if that was asked for.
@@ -252,10 +274,11 @@ func (q *Queue) mark(ctx context.Context, r *replaying) error {
 }
 
 // nextRound returns which replay of the letter this is, or why there is none. An
-// abandoned claim keeps its number: its owner may have published under it.
-func (q *Queue) nextRound(ctx context.Context, r *replaying) (int, error) {
+// abandoned claim keeps its number: its owner may have published under it. now is
+// the server's clock.
+func (q *Queue) nextRound(ctx context.Context, r *replaying, now time.Time) (int, error) {
 	last := r.letter.Mark
-	if err := q.remembered(ctx, r); err != nil {
+	if err := q.remembered(ctx, r, now); err != nil {
 		return 0, err
 	}
 	switch r.letter.State {
@@ -279,14 +302,10 @@ func (q *Queue) nextRound(ctx context.Context, r *replaying) (int, error) {
 // its effect, and nothing would know any more. A consumer that dies between storing
 // a letter and marking the message dead leaves such a letter when the copy that comes
 // again succeeds. The first replay counts, since any of them may have been the one.
-func (q *Queue) remembered(ctx context.Context, r *replaying) error {
+func (q *Queue) remembered(ctx context.Context, r *replaying, now time.Time) error {
 	l := r.letter
 	if r.Again || l.State != StateOpen && l.State != StateClaimed {
 		return nil
-	}
-	info, err := q.info(ctx, q.ops)
-	if err != nil {
-		return err
 	}
 	first := l.StoredAt
 	if l.Mark != nil {
@@ -299,7 +318,7 @@ func (q *Queue) remembered(ctx context.Context, r *replaying) error {
 			first = marks[at].StoredAt
 		}
 	}
-	if info.TimeStamp.Sub(first) < q.config.Horizon {
+	if now.Sub(first) < q.config.Horizon {
 		return nil
 	}
 	return fmt.Errorf("dlq: replay letter %s: %w: at %s: look whether its effect is there; Request.Again replays it all the same",
