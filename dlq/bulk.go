@@ -209,7 +209,11 @@ func (q *Queue) choose(ctx context.Context, f Filter, r Request, a act) ([]pick,
 		g.filter.abandoned = info.TimeStamp.Add(-q.config.ClaimLease)
 	}
 	g.keep = func(k key, l *Letter) {
-		meant[k] = chosen{pick{l.ID, l.place()}, unique.Make(l.Durable), unique.Make(l.Stream), l.Sequence}
+		p := pick{id: l.ID, place: l.place()}
+		if l.Mark != nil {
+			p.mark = l.Mark.Sequence
+		}
+		meant[k] = chosen{p, unique.Make(l.Durable), unique.Make(l.Stream), l.Sequence}
 	}
 	g.drop = func(k key) { delete(meant, k) }
 	if err := q.gather(ctx, g); err != nil {

@@ -109,6 +109,31 @@ func TestLettersAreReplayedInTheOrderOfTheirOriginals(t *testing.T) {
 	require.Equal(t, []string{first + "/r1", first + "/r2", second + "/r1", third + "/r1", fourth + "/r1"}, b.replayedIDs(t))
 }
 
+// Between the choice of many letters and a letter's turn somebody corrected it, and
+// failed again: what is replayed then is what he corrected, not the older copy.
+func TestALetterThatFailedSinceItWasChosenIsReplayedAsItIsNow(t *testing.T) {
+	t.Parallel()
+	for _, r := range []dlq.Request{swift("ola"), again("ola")} {
+		b := setup(t)
+		first, id := b.bury(t, failed(t)), b.bury(t, failed(t))
+		r.Rate = 1e6
+		r.Progress = func(p dlq.Report) {
+			if len(p.Outcomes) > 1 {
+				return
+			}
+			corrected, err := b.queue.Replay(t.Context(), id, editing(request("kari"), dlq.ReplaceData([]byte(`{"server_id":"corrected"}`))))
+			require.NoError(t, err)
+			b.bury(t, b.replayFailed(t, corrected.Sequence, "again"))
+		}
+		report, err := b.queue.ReplayAll(t.Context(), dlq.Filter{IDs: []string{first, id}}, r)
+		require.NoError(t, err)
+		require.Equal(t, 2, report.Done)
+		done := report.Outcomes[1].Replay
+		require.Equal(t, id+"/r2", done.MessageID)
+		require.Contains(t, string(b.stored(t, "DV_PLATTFORM_DLQOPS", done.Sequence).Data), `{"server_id":"corrected"}`)
+	}
+}
+
 // What became of a batch is to be seen afterwards, by whoever asks: also what its
 // durable resolved, and what failed again.
 func TestABatchIsFoundAgainWhateverBecameOfIt(t *testing.T) {

@@ -55,7 +55,7 @@ func (q *Queue) decide(ctx context.Context, letterID string, r Request, to State
 	if _, _, err := q.read(ctx, letterID, at.sequence); err != nil {
 		return Mark{}, err
 	}
-	_, m, err := q.setState(ctx, pick{letterID, at}, order{Request: r}, to)
+	_, m, err := q.setState(ctx, pick{id: letterID, place: at}, order{Request: r}, to)
 	return m, err
 }
 

@@ -72,7 +72,7 @@ func (q *Queue) Claim(ctx context.Context, letterID string, req Request) (*Repla
 	if err != nil {
 		return nil, err
 	}
-	r, err := q.newReplaying(ctx, pick{letterID, at}, order{Request: req})
+	r, err := q.newReplaying(ctx, pick{id: letterID, place: at}, order{Request: req})
 	if err == nil {
 		err = q.admit(ctx, r)
 	}

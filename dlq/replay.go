@@ -74,7 +74,7 @@ func (q *Queue) Replay(ctx context.Context, letterID string, r Request) (Replay,
 	if err != nil {
 		return Replay{}, err
 	}
-	_, done, err := a.do(ctx, pick{letterID, at}, order{Request: r})
+	_, done, err := a.do(ctx, pick{id: letterID, place: at}, order{Request: r})
 	if done == nil {
 		return Replay{}, err
 	}
@@ -149,12 +149,19 @@ func (q *Queue) replay(ctx context.Context, p pick, o order) (State, *Replay, er
 // newReplaying reads the letter and its last mark. What it returns is never nil.
 func (q *Queue) newReplaying(ctx context.Context, p pick, o order) (*replaying, error) {
 	r := &replaying{order: o}
-	var err error
-	if r.letter, _, err = q.read(ctx, p.id, p.sequence); err != nil {
-		return r, err
-	}
 	on, last, err := q.markOf(ctx, p.id)
 	if err != nil {
+		return r, err
+	}
+	at := p.place
+	// A replay that went out since, or that was outstanding, may have failed since: what
+	// is replayed is the newest copy, whose data somebody may have corrected.
+	if last != nil && (last.Sequence != p.mark || o.Again) {
+		if at, err = q.locate(ctx, p.id); err != nil {
+			return r, err
+		}
+	}
+	if r.letter, _, err = q.read(ctx, p.id, at.sequence); err != nil {
 		return r, err
 	}
 	r.letter.settle(last)

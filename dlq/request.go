@@ -72,10 +72,12 @@ type act struct {
 	do func(ctx context.Context, p pick, o order) (State, *Replay, error)
 }
 
-// pick is one letter that is meant: its newest copy.
+// pick is one letter that is meant: its newest copy when it was looked for, and
+// where its last mark was then, 0 for none.
 type pick struct {
 	id string
 	place
+	mark uint64
 }
 
 // order is a request under way.
