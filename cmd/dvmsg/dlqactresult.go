@@ -65,8 +65,8 @@ type acted struct {
 }
 
 // actedOf is what became of one letter of s.
-func actedOf(s subject.Service, o dlq.Outcome) acted {
-	a := acted{Service: s, LetterID: o.LetterID, State: o.State, Refused: o.Refused(), err: advise(o.Err)}
+func actedOf(s subject.Service, o dlq.Outcome, did letterAct) acted {
+	a := acted{Service: s, LetterID: o.LetterID, State: o.State, Refused: o.Refused(), err: advise(o.Err, did)}
 	if a.err != nil {
 		a.Error = a.err.Error()
 	}
@@ -111,7 +111,7 @@ func (r *dlqActResult) add(s subject.Service, report dlq.Report) {
 		r.Batches = append(r.Batches, batch{s, report.Batch})
 	}
 	for _, o := range report.Outcomes {
-		r.Letters = append(r.Letters, actedOf(s, o))
+		r.Letters = append(r.Letters, actedOf(s, o, r.act))
 	}
 }
 
@@ -151,16 +151,21 @@ func (f *followed) text() string {
 	return text
 }
 
-// advise adds what an operator can do about a refusal.
-func advise(err error) error {
+// advise adds what an operator can do about a refusal. Only a replay takes an
+// abandoned one over; a discard goes over it on demand, and restore not at all.
+func advise(err error, did letterAct) error {
 	conflict, ok := errors.AsType[*dlq.ConflictError](err)
 	switch {
 	case errors.Is(err, dlq.ErrForgotten):
 		return fmt.Errorf("%w (--again)", err)
 	case !ok:
 		return err
+	case did == restoreLetters:
+		return err
 	case conflict.State == dlq.StateReplayed:
 		return fmt.Errorf("%w; its outcome is outstanding: wait, or repeat it with --again", err)
+	case conflict.State == dlq.StateClaimed && did == discardLetters:
+		return fmt.Errorf("%w; a replay is under way: look again in a minute, after which an abandoned one can be discarded with --again", err)
 	case conflict.State == dlq.StateClaimed:
 		return fmt.Errorf("%w; another replay is under way: look again in a minute, after which an abandoned one is taken over", err)
 	}

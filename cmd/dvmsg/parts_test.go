@@ -93,6 +93,19 @@ func TestJoinedErrorsAreTakenApartAndOthersStayWhole(t *testing.T) {
 	require.Empty(t, leaves(nil))
 }
 
+// Only a replay takes over what somebody has abandoned.
+func TestAConflictIsExplainedByWhatWasAskedFor(t *testing.T) {
+	t.Parallel()
+	claimed := &dlq.ConflictError{LetterID: "l1", State: dlq.StateClaimed, By: "operator:kari"}
+	require.ErrorContains(t, advise(claimed, replayLetters), "is taken over")
+	require.ErrorContains(t, advise(claimed, discardLetters), "can be discarded with --again")
+	for _, state := range []dlq.State{dlq.StateClaimed, dlq.StateReplayed} {
+		conflict := &dlq.ConflictError{LetterID: "l1", State: state, By: "operator:kari"}
+		require.Equal(t, conflict, advise(conflict, restoreLetters), "which has no --again")
+		require.ErrorIs(t, advise(conflict, discardLetters), conflict)
+	}
+}
+
 func TestTheEndOfAContextIsExplained(t *testing.T) {
 	t.Parallel()
 	failed := errors.New("read: canceled")
