@@ -33,7 +33,9 @@
 //     dies, the server deletes it after a minute of silence.
 //   - Messages come in the order of the stream, each once. A message that does not
 //     decode, or contradicts its headers or its subject, is an error in its place
-//     ([*MessageError]), and the loop goes on behind it if the caller does.
+//     ([*MessageError]), and the loop goes on behind it if the caller does. One that
+//     does not decode is passed over where only those of a resource, workflow or
+//     tenant are meant.
 //   - A reset never makes a durable leave out what it has not handled. It is refused
 //     where it would.
 //   - Nothing is ever reset by itself.

@@ -41,7 +41,8 @@ type Query struct {
 	// Resource, CorrelationID and TenantID are compared with the envelope as a
 	// whole; Resource is its subject, the default ordering key. The server cannot
 	// look for them, so the messages of the subject are read, and MaxRead counts
-	// them all. Default: any.
+	// them all. A message that does not decode matches none of them: whose it is, is
+	// not known. Default: any.
 	Resource      string
 	CorrelationID string
 	TenantID      string
@@ -117,8 +118,11 @@ func streamOf(f subject.Filter) string {
 	return ""
 }
 
-// matches reports whether q lets an envelope through.
+// matches reports whether q lets an envelope through, nil for what is none.
 func (q Query) matches(e *envelope.Envelope) bool {
+	if e == nil {
+		return q.Resource+q.CorrelationID+q.TenantID == ""
+	}
 	return (q.Resource == "" || q.Resource == e.Subject) &&
 		(q.CorrelationID == "" || q.CorrelationID == e.CorrelationID) &&
 		(q.TenantID == "" || q.TenantID == e.TenantID)

@@ -130,7 +130,7 @@ func (r *reading) see(raw jetstream.Msg, meta *jetstream.MsgMetadata) (more bool
 	r.read++
 	r.next = sequence + 1
 	m, err := messageOf(raw, meta)
-	if m.Envelope != nil && (!r.matches(m.Envelope) || r.only != "" && r.only != m.Envelope.Type) {
+	if !r.matches(m.Envelope) || m.Envelope != nil && r.only != "" && r.only != m.Envelope.Type {
 		return true, nil
 	}
 	if err != nil {

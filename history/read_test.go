@@ -182,7 +182,7 @@ func TestWhatIsNoMessageIsNamedAndPassed(t *testing.T) {
 	b.publish(t, added, "server-1", 1)
 
 	var right, wrong []uint64
-	for m, err := range history.ReadAs(t.Context(), b.js, added, history.Query{Resource: "server-1"}) {
+	for m, err := range history.ReadAs(t.Context(), b.js, added, history.Query{}) {
 		require.NotNil(t, m.Delivery)
 		if err == nil {
 			right = append(right, m.Sequence)
@@ -196,6 +196,29 @@ func TestWhatIsNoMessageIsNamedAndPassed(t *testing.T) {
 	}
 	require.Equal(t, []uint64{1, 5}, right)
 	require.Equal(t, []uint64{2, 3, 4}, wrong)
+}
+
+// Whose message it is that does not decode is not known: it belongs to no resource,
+// workflow or tenant that is asked for, and takes no place among theirs.
+func TestWhatDoesNotDecodeIsNobodys(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	added := eventType("added", 1)
+	for range 3 {
+		b.send(t, &nats.Msg{Subject: added.Subject().String(), Data: []byte("no envelope")})
+	}
+	b.publish(t, added, "server-1", 1)
+	for _, q := range []history.Query{{Resource: "server-1"}, {TenantID: "tenant-1"}} {
+		q.Filter, q.Max = events().Filter, 1
+		got, err := b.read(t.Context(), q)
+		require.NoError(t, err)
+		require.Equal(t, []uint64{4}, got)
+	}
+	q := events()
+	q.CorrelationID = "other"
+	got, err := b.read(t.Context(), q)
+	require.NoError(t, err)
+	require.Empty(t, got)
 }
 
 func TestAQueryThatMeansNothingIsRefused(t *testing.T) {
