@@ -217,7 +217,11 @@ func TestPayloadIsShownOnlyOnRequest(t *testing.T) {
 	t.Parallel()
 	b := setupDLQ(t)
 	f := failure(t, 1)
+	f.Header["Authorization"] = []string{"Bearer " + canary}
+	f.Header[envelope.HeaderTenantID] = []string{"tenant-7"} // evidence, of the contract
 	id := b.bury(t, f)
+	require.Contains(t, b.dvmsg(t, "dlq", "show", id).ok(t).out, "  tenant-id: tenant-7\n")
+	require.Contains(t, b.dvmsg(t, "dlq", "show", id, "--data").ok(t).out, "Authorization: Bearer "+canary)
 	for _, args := range [][]string{
 		{"dlq", "list"}, {"dlq", "list", "--json"}, {"dlq", "show", id}, {"dlq", "show", id, "--json"},
 		{"dlq", "replay", id, "--reason", "x", "--dry-run"}, {"dlq", "replay", id, "--reason", "x"},

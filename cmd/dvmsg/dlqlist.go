@@ -5,11 +5,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
 	"codeberg.org/dataverket/messaging/dlq"
+	"codeberg.org/dataverket/messaging/envelope"
 	"codeberg.org/dataverket/messaging/subject"
 )
 
@@ -39,6 +41,29 @@ func (v *dlqList) check(c *call) {
 type listed struct {
 	Service subject.Service `json:"service"`
 	dlq.Letter
+}
+
+// known is constant: the headers of the contract, whose values are no secrets.
+var known = []string{
+	envelope.HeaderMsgID, envelope.HeaderCorrelationID, envelope.HeaderCausationID, envelope.HeaderEventVersion,
+	envelope.HeaderTenantID, envelope.HeaderTraceparent, envelope.HeaderTraceID, envelope.HeaderType,
+	envelope.HeaderSource, envelope.HeaderSite,
+}
+
+// withheld returns the headers of an original without the values of foreign ones:
+// they may be cookies or tokens of whoever sent the message.
+func withheld(h envelope.Header) envelope.Header {
+	shown := maps.Clone(h)
+	for name, values := range h {
+		if slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(k, name) }) {
+			continue
+		}
+		shown[name] = nil
+		for _, v := range values {
+			shown[name] = append(shown[name], fmt.Sprintf("(%d bytes: dlq show --data)", len(v)))
+		}
+	}
+	return shown
 }
 
 // unreadable is a stored message that is no letter.
@@ -89,6 +114,7 @@ func (v *dlqList) read(ctx context.Context, s shelf, r *dlqListResult) error {
 			return err
 		}
 		r.States[l.State]++
+		l.OriginalHeader = withheld(l.OriginalHeader)
 		own.Letters = append(own.Letters, listed{s.service, l})
 		if len(own.Letters) > 2*v.limit {
 			own.trim(v.limit) // now and then, so that memory stays bounded

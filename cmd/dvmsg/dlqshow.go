@@ -26,7 +26,7 @@ type dlqShow struct {
 func newDLQShow(fs *flag.FlagSet) verb {
 	v := &dlqShow{}
 	v.owner.register(fs)
-	fs.BoolVar(&v.data, "data", false, "print the message itself too; it may hold what not everybody may see")
+	fs.BoolVar(&v.data, "data", false, "print the message itself too, and the values of foreign headers; they may hold what not everybody may see")
 	return v
 }
 
@@ -57,7 +57,7 @@ func (v *dlqShow) run(ctx context.Context, c *call) error {
 		r.Actor = string(e.Actor)
 	}
 	if !v.data {
-		r.Data = nil
+		r.Data, r.OriginalHeader = nil, withheld(r.OriginalHeader)
 	}
 	return c.print(r, r.text)
 }
