@@ -33,6 +33,7 @@ type call struct {
 	verb    verb
 	args    []string // positional
 	faults  []string // of flags and arguments; all are reported at once
+	hidden  error    // what the command could not look at, beside what it did
 
 	// Flags of all commands.
 	json    bool

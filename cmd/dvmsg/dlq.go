@@ -46,27 +46,32 @@ type shelf struct {
 }
 
 // open returns the dead letters that the flag asks for. A service without any
-// dead-letter stream is passed over unless it is the one that was asked for; one
-// that has half of them is an error, since its letters would be hidden.
-func (o *owner) open(ctx context.Context, conn *natsconn.Conn) ([]shelf, error) {
+// dead-letter stream is passed over unless it is the one that was asked for. One
+// that has half of them, or streams that lose letters, keeps nobody from the others;
+// its fault is told beside them, since its letters are hidden.
+func (o *owner) open(ctx context.Context, conn *natsconn.Conn) (shelves []shelf, hidden, err error) {
 	services, err := o.services()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var shelves []shelf
 	for _, s := range services {
 		queue, err := dlq.Open(ctx, conn.JetStream(), s, dlq.Config{Horizon: o.horizon, Logger: slog.New(slog.DiscardHandler)})
 		switch {
 		case err == nil:
 			shelves = append(shelves, shelf{s, queue})
-		case o.name != "" || !hasNone(err):
-			return nil, err
+		case o.name != "" || errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil:
+			return nil, nil, err
+		case !hasNone(err):
+			hidden = errors.Join(hidden, err)
 		}
 	}
-	if len(shelves) == 0 {
-		return nil, errors.New("no service has dead-letter streams on this server; is it the right one? See: dvmsg topology apply -h")
+	switch {
+	case len(shelves) == 0 && hidden != nil:
+		return nil, nil, hidden
+	case len(shelves) == 0:
+		return nil, nil, errors.New("no service has dead-letter streams on this server; is it the right one? See: dvmsg topology apply -h")
 	}
-	return shelves, nil
+	return shelves, hidden, nil
 }
 
 // hasNone reports whether err says that both streams are missing.
@@ -80,13 +85,15 @@ func hasNone(err error) bool {
 	return len(parts) == 2
 }
 
-// withShelves connects, opens the dead letters and calls do.
+// withShelves connects, opens the dead letters and calls do. What was hidden from do
+// fails the command in the end.
 func (c *call) withShelves(ctx context.Context, o *owner, do func([]shelf) error) error {
 	return c.withNATS(ctx, func(conn *natsconn.Conn) error {
-		shelves, err := o.open(ctx, conn)
+		shelves, hidden, err := o.open(ctx, conn)
 		if err != nil {
 			return err
 		}
+		c.hidden = hidden
 		return do(shelves)
 	})
 }

@@ -213,6 +213,29 @@ func TestDLQNeedsDeadLetterStreams(t *testing.T) {
 	e.dvmsg(t, "dlq", "list").failed(t, exitFailure, "DV_NETT_DLQOPS")
 }
 
+// One service whose streams lose letters must not hide those of all others in the
+// night; but that its own are hidden is said.
+func TestOneServiceWithBadStreamsHidesNoOther(t *testing.T) {
+	t.Parallel()
+	b := setupDLQ(t)
+	id := b.bury(t, failure(t, 1))
+	for _, s := range []topology.Stream{topology.DeadLetters(subject.Nett, limits), topology.DeadLetterOps(subject.Nett, limits)} {
+		cfg := s.Config()
+		cfg.MaxAge = 24 * time.Hour
+		_, err := b.js.CreateStream(t.Context(), cfg)
+		require.NoError(t, err)
+	}
+	const why = "DV_NETT_DLQ removes what is older than 24h0m0s"
+	listed := decode[dlqListResult](t, b.dvmsg(t, "dlq", "list", "--json").failed(t, exitFailure, why))
+	require.Len(t, listed.Letters, 1)
+	require.Contains(t, b.dvmsg(t, "dlq", "groups").failed(t, exitFailure, why).out, id[:shortID])
+	require.Contains(t, b.dvmsg(t, "dlq", "show", id).failed(t, exitFailure, why).out, id)
+	replay := b.dvmsg(t, "dlq", "replay", id, "--reason", "x").failed(t, exitFailure, why)
+	require.Contains(t, replay.out, "replay 1 of letter "+id+" is out")
+	b.dvmsg(t, "dlq", "list", "--service", "plattform").ok(t)
+	b.dvmsg(t, "dlq", "list", "--service", "nett").failed(t, exitFailure, why)
+}
+
 func TestPayloadIsShownOnlyOnRequest(t *testing.T) {
 	t.Parallel()
 	b := setupDLQ(t)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/signal"
@@ -84,5 +85,6 @@ func (a *app) runCommand(ctx context.Context, cmd command, args []string) int {
 	}
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
-	return a.report("dvmsg "+cmd.path, explainEnd(ctx, c.verb.run(ctx, c)))
+	err := explainEnd(ctx, c.verb.run(ctx, c))
+	return a.report("dvmsg "+cmd.path, errors.Join(err, c.hidden))
 }
