@@ -31,7 +31,18 @@ type audited struct {
 // audit notes in the durable's metadata who resets it and why, before that is done:
 // a note too many is better than a reset that nobody knows of. Metadata is no part
 // of the contract of a durable, so it is no drift.
-func audit(ctx context.Context, js jetstream.JetStream, plan Reset, info *jetstream.ConsumerInfo) error {
+//
+// The server takes the configuration as a whole and knows no condition on the one
+// before, so it is asked for at this moment: what somebody changed while the reset was
+// planned stays.
+func audit(ctx context.Context, js jetstream.JetStream, plan Reset) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	found, err := js.Consumer(ctx, plan.Stream, plan.Name)
+	if err != nil {
+		return fmt.Errorf("history: look up durable %s of %s to note its reset: %w", plan.Name, plan.Stream, err)
+	}
+	info := found.CachedInfo()
 	note, err := json.Marshal(audited{plan.By, plan.Reason, plan.From, plan.StoredAt})
 	if err != nil {
 		return fmt.Errorf("history: encode note: %w", err)
@@ -52,8 +63,6 @@ func audit(ctx context.Context, js jetstream.JetStream, plan Reset, info *jetstr
 	for _, old := range resets[:max(0, len(resets)-keptResets)] {
 		delete(cfg.Metadata, old)
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	if _, err := js.UpdateConsumer(ctx, plan.Stream, cfg); err != nil {
 		return fmt.Errorf("history: note the reset of durable %s of %s in its metadata: %w", plan.Name, plan.Stream, err)
 	}

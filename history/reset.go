@@ -129,11 +129,11 @@ func ResetDurable(ctx context.Context, js jetstream.JetStream, d Durable, r Rese
 	if err := r.validate(d); err != nil {
 		return Reset{}, err
 	}
-	plan, info, err := planReset(ctx, js, d, r)
+	plan, err := planReset(ctx, js, d, r)
 	if err != nil || r.DryRun {
 		return plan, err
 	}
-	if err := audit(ctx, js, plan, info); err != nil {
+	if err := audit(ctx, js, plan); err != nil {
 		return plan, err
 	}
 	bounded, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -150,37 +150,37 @@ func ResetDurable(ctx context.Context, js jetstream.JetStream, d Durable, r Rese
 }
 
 // planReset finds out what a reset does, and whether it may.
-func planReset(ctx context.Context, js jetstream.JetStream, d Durable, r ResetRequest) (Reset, *jetstream.ConsumerInfo, error) {
+func planReset(ctx context.Context, js jetstream.JetStream, d Durable, r ResetRequest) (Reset, error) {
 	plan := Reset{Durable: d, By: r.By, Reason: r.Reason}
 	stream, err := open(ctx, js, d.Stream)
 	if err != nil {
-		return plan, nil, err
+		return plan, err
 	}
 	info, err := d.info(ctx, stream)
 	if err != nil {
-		return plan, nil, err
+		return plan, err
 	}
 	plan.Floor = info.AckFloor.Stream
 	total, err := plan.find(ctx, stream, info, r)
 	if err != nil {
-		return plan, nil, err
+		return plan, err
 	}
 	plan.Again = max(0, total-int(info.NumPending))
 	plan.Waiting = total - plan.Again
 	switch {
 	case plan.From == 0 || plan.Again == 0:
-		return plan, nil, fmt.Errorf("history: reset durable %s: %w: it has handled nothing from there on", d.Name, ErrNothing)
+		return plan, fmt.Errorf("history: reset durable %s: %w: it has handled nothing from there on", d.Name, ErrNothing)
 	case plan.From > plan.Floor && info.NumAckPending > 0:
-		return plan, nil, &SkipError{Durable: d.Name, From: plan.From, Floor: plan.Floor}
+		return plan, &SkipError{Durable: d.Name, From: plan.From, Floor: plan.Floor}
 	}
 	if err := plan.allowed(info.Config); err != nil {
-		return plan, nil, err
+		return plan, err
 	}
 	horizon := cmp.Or(r.Horizon, DefaultHorizon)
 	if plan.BeyondHorizon = info.TimeStamp.Sub(plan.StoredAt) > horizon; plan.BeyondHorizon && !r.BeyondHorizon {
-		return plan, nil, &HorizonError{Durable: d.Name, StoredAt: plan.StoredAt, Horizon: horizon}
+		return plan, &HorizonError{Durable: d.Name, StoredAt: plan.StoredAt, Horizon: horizon}
 	}
-	return plan, info, nil
+	return plan, nil
 }
 
 // info asks for the durable.

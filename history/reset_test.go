@@ -149,6 +149,52 @@ func TestAResetIsAudited(t *testing.T) {
 	require.Equal(t, []string{"DV-402", "DV-411"}, []string{reasons[0], reasons[9]})
 }
 
+// changing calls do once, while a reset is planned.
+type changing struct {
+	jetstream.JetStream
+	do func()
+}
+
+func (c *changing) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	s, err := c.JetStream.Stream(ctx, name)
+	return &changingStream{s, c}, err
+}
+
+type changingStream struct {
+	jetstream.Stream
+	by *changing
+}
+
+func (s *changingStream) CreateConsumer(ctx context.Context, cfg jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+	if do := s.by.do; do != nil {
+		s.by.do = nil
+		do()
+	}
+	return s.Stream.CreateConsumer(ctx, cfg)
+}
+
+// What the service's Ensure changes in the durable while a reset is planned is not
+// written back by the note of the reset.
+func TestTheNoteOfAResetKeepsWhatOthersChanged(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	added := eventType("added", 1)
+	b.publish(t, added, "server-1", 2)
+	var seen tally
+	b.serve(t, declared(topology.StartFirst()), counting(added, &seen))
+	b.settled(t)
+	js := &changing{JetStream: b.js, do: func() {
+		cfg := b.info(t).Config
+		cfg.MaxAckPending = 7
+		_, err := b.js.UpdateConsumer(t.Context(), source, cfg)
+		require.NoError(t, err)
+	}}
+	_, err := history.ResetDurable(t.Context(), js, here(), asked(2))
+	require.NoError(t, err)
+	require.Nil(t, js.do)
+	require.Equal(t, 7, b.info(t).Config.MaxAckPending)
+}
+
 // A reset that would leave out what is not handled, or go behind what the durable
 // was declared for, is refused before anything is changed; the server has the last
 // word on the latter and says the same.
