@@ -110,6 +110,20 @@ func (v *dlqAct) check(c *call) {
 		}
 	}
 	v.request.By, v.request.Reason = v.by, v.reason
+	v.bePatient(c)
+}
+
+// bePatient adds to the default of --timeout what --max replays of each service take
+// at --rate: a rate that is good for the services must not end the command early.
+func (v *dlqAct) bePatient(c *call) {
+	given := false
+	c.flags.Visit(func(f *flag.Flag) { given = given || f.Name == "timeout" })
+	services, err := v.owner.services()
+	if v.act != replayLetters || given || len(c.faults) > 0 || err != nil {
+		return
+	}
+	paced := float64(len(services)) * float64(v.request.Max) / v.request.Rate * float64(time.Second)
+	c.timeout += time.Duration(min(paced, float64(forEver)))
 }
 
 // mostRate is what dlq.Request takes.

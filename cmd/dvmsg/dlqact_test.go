@@ -17,6 +17,7 @@ import (
 	"codeberg.org/dataverket/messaging/consumer"
 	"codeberg.org/dataverket/messaging/dlq"
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/subject"
 )
 
 // rack gives a failure a cause of which there are many.
@@ -192,6 +193,33 @@ func TestOneLetterIsReplayedWithOtherData(t *testing.T) {
 	require.Equal(t, []string{"srv-fixed", "srv-2"}, handled())
 	id = b.bury(t, failure(t, 3))
 	b.piped(t, `[1]`, "dlq", "replay", "--data", id, "@-", "--reason", "x").failed(t, exitFailure, "no JSON object")
+}
+
+// A rate that is good for the service must not end the command before its letters
+// are out; what the operator says holds.
+func TestPatienceGrowsWithTheLettersAndTheirRate(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]time.Duration{
+		"replay":                            manyPatience + 20*time.Second,
+		"replay --max 20000":                manyPatience + 400*time.Second,
+		"replay --max 100 --rate 0.5":       manyPatience + 200*time.Second,
+		"replay --max 20000 --timeout 1m":   time.Minute,
+		"replay --max 20000 --timeout 0":    0,
+		"replay --max 20000 --rate 1e-300":  manyPatience + forEver,
+		"discard --max 20000":               manyPatience,
+		"replay --max 20000 --rate 1000000": manyPatience + 20*time.Millisecond,
+	} {
+		words := strings.Fields(args)
+		c := newCall(silent(), requireCommand(t, "dlq "+words[0]))
+		require.False(t, c.parse(append(words[1:], "--state", "open", "--service", "plattform", "--by", "operator:ola", "--reason", "x", "--nats", "x")))
+		c.check()
+		require.Empty(t, c.faults)
+		require.Equal(t, want, c.timeout, args)
+	}
+	c := newCall(silent(), requireCommand(t, "dlq replay"))
+	c.parse([]string{"--state", "open", "--by", "operator:ola", "--reason", "x", "--nats", "x"})
+	c.check()
+	require.Equal(t, manyPatience+time.Duration(len(subject.Services()))*20*time.Second, c.timeout, "of each service")
 }
 
 // How long an inbox remembers is the service's to decide, and only the operator can

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// manyPatience bounds what acts on many letters: a thousand at the default rate
-// take 20 s, and their durable may take its time.
+// manyPatience bounds what acts on many letters, besides what replays take at their
+// rate: their durable may take its time.
 const manyPatience = 5 * time.Minute
 
 func dlqCommands() table {
