@@ -367,7 +367,7 @@ func TestAFullStreamEndsABatch(t *testing.T) {
 	b := setup(t)
 	b.all(t, 5)
 	full := topology.DeadLetterOps(service, topology.Limits{}).Config()
-	full.MaxMsgs = 4 // one replay and its marks, and the next claim
+	full.MaxMsgs = 4 // one replay and its marks
 	_, err := b.js.UpdateStream(t.Context(), full)
 	require.NoError(t, err)
 	report, err := b.queue.ReplayAll(t.Context(), openOnes, swift("ola"))

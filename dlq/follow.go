@@ -28,8 +28,7 @@ const (
 // Follow waits until each of the letters was resolved or has failed again, and
 // says which. If ctx ends before, it returns what is known and the cause; give it
 // a deadline, since a replay whose durable does not run, or has skipped it, is
-// outstanding for ever.
-// Progress, if not nil, is called after each look.
+// outstanding for ever. Progress, if not nil, is called after each look.
 //
 // A look costs one request for each letter that is outstanding, and the pause
 // grows to two seconds. It is safe for concurrent use.

@@ -122,6 +122,8 @@ func next(tb testing.TB, c jetstream.Consumer) (messageID string) {
 
 // A replay durable that was lost and is created anew must not repeat every
 // replay ever made. What was outstanding stays visible and can be replayed again.
+//
+// A row of docs/DELIVERY.md.
 func TestReplayDurableCreatedAnewRepeatsNoReplay(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -145,6 +147,8 @@ func TestReplayDurableCreatedAnewRepeatsNoReplay(t *testing.T) {
 
 // A replay without a second pull is stored, and skipped by the pull that is made
 // later: what was accepted would never be handled.
+//
+// A row of docs/DELIVERY.md.
 func TestAReplayThatNobodyWouldReceiveIsRefused(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

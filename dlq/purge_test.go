@@ -135,6 +135,8 @@ func TestAPurgeSaysWhoAndWhy(t *testing.T) {
 
 // A purge that is killed anywhere leaves a letter that is closed or gone, never
 // half of one that looks open, and the next purge finishes it.
+//
+// A row of docs/DELIVERY.md.
 func TestAPurgeThatWasKilledLeavesNothingHalf(t *testing.T) {
 	t.Parallel()
 	for _, at := range []string{
@@ -322,6 +324,8 @@ func TestAMessageThatDiesAgainAfterItsLetterWasRemovedIsNew(t *testing.T) {
 
 // Replays are whole messages that stay until their letters are purged. However many
 // there are, what ends them finds room: a consumer that cannot resolve a letter waits.
+//
+// A row of docs/DELIVERY.md.
 func TestReplaysLeaveRoomForTheMarksThatEndThem(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

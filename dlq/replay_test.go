@@ -214,6 +214,8 @@ func TestOfTwoOperatorsExactlyOneReplaysOnACluster(t *testing.T) {
 }
 
 // The operator's process died between claim and publish.
+//
+// A row of docs/DELIVERY.md.
 func TestAbandonedClaimIsTakenOverInTheSameRound(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -234,6 +236,8 @@ func TestAbandonedClaimIsTakenOverInTheSameRound(t *testing.T) {
 
 // The operator's process died between publish and mark: what it published is
 // found, also long after the duplicate window.
+//
+// A row of docs/DELIVERY.md.
 func TestPublishedReplayOfAnAbandonedClaimIsFound(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

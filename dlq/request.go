@@ -18,8 +18,7 @@ const (
 
 // Request says who wants something done about letters and why (requirement Q3);
 // both are stored with each letter, for as long as that is kept. By and Reason are
-// required. Which
-// letters are meant is the id or the Filter beside it.
+// required. Which letters are meant is the id or the Filter beside it.
 type Request struct {
 	// By is who, as <kind>:<id>, such as "operator:ola"; see [envelope.Actor].
 	By string
@@ -35,8 +34,8 @@ type Request struct {
 	// inbox has the effect, and that remembers for its horizon (45 days by
 	// default) and not at all where a handler has none. It also replays what failed
 	// or was first replayed longer ago than that, see [ErrForgotten]. Discarded, it
-	// may still be handled, and is resolved then. Default: false, which makes an outstanding
-	// replay a [*ConflictError].
+	// may still be handled, and is resolved then. Default: false, which makes an
+	// outstanding replay a [*ConflictError].
 	Again bool
 
 	// Edit changes the data of what is replayed; see [Transform] and
