@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -39,44 +40,61 @@ const (
 )
 
 // start counts the handler start of j that is about to happen. The verdict is
-// zero if the handler may run; done ends what start began, and must be called.
+// zero if the handler may run; done ends what start began, and must be called. It
+// may be called more than once.
 //
 // A first delivery writes nothing: a commit per start would cost a third of the
 // throughput. From a redelivery on the start is committed first, so that a
 // message which kills its process is found out. One with starts that never ended
-// runs alone in this process: if it kills again, nobody else is to blame.
+// runs alone in this process: if it kills again, nobody else is to blame. Where it
+// cannot, since others do not return, it is given back for a while.
 func (c *Consumer) start(ctx context.Context, j *job) (v verdict, done func()) {
-	done = func() {}
-	if c.cfg.Store == nil || !j.again {
-		c.alone.RLock()
-		return verdict{}, c.alone.RUnlock
-	}
-	var open int
-	var starts envelope.Starts
-	err := c.ask(ctx, func(ctx context.Context) (err error) {
-		open, err = c.cfg.Store.Open(ctx, j.delivery)
-		return err
-	})
-	if err == nil {
-		// First the lock, then the start: one that only waits for its turn has
-		// not started, should the process die meanwhile.
-		lock, unlock := c.alone.RLock, c.alone.RUnlock
-		if open > 0 {
-			lock, unlock = c.alone.Lock, c.alone.Unlock
-		}
-		lock()
-		done = unlock
-		err = c.ask(ctx, func(ctx context.Context) (err error) {
-			starts, err = c.cfg.Store.Begin(ctx, j.delivery)
+	enter, open := c.company.join, 0
+	counts := c.cfg.Store != nil && j.again
+	if counts {
+		err := c.ask(ctx, func(ctx context.Context) (err error) {
+			open, err = c.cfg.Store.Open(ctx, j.delivery)
 			return err
 		})
+		if err != nil {
+			return c.later(j, err), func() {}
+		}
 	}
+	if open > 0 {
+		enter = c.company.clear
+	}
+	// First its place, then the start: one that only waits for its turn has not
+	// started, should the process die meanwhile.
+	pass, err := enter(ctx, c.gate.closing)
+	switch {
+	case errors.Is(err, errCrowded):
+		return c.later(j, err), func() {}
+	case err != nil:
+		return verdict{action: release, err: err}, func() {}
+	case !counts:
+		return verdict{}, pass.end
+	}
+	return c.begin(ctx, j), pass.end
+}
+
+// later is the verdict on a message that could not be begun. It says nothing about
+// the message, and is no attempt: it waits its turn.
+func (c *Consumer) later(j *job, err error) verdict {
+	return verdict{action: release, delay: c.policy.retry.Delay(j.m.delivered), err: err}
+}
+
+// begin commits the start. The verdict is zero if the handler may run.
+func (c *Consumer) begin(ctx context.Context, j *job) (v verdict) {
+	var starts envelope.Starts
+	err := c.ask(ctx, func(ctx context.Context) (err error) {
+		starts, err = c.cfg.Store.Begin(ctx, j.delivery)
+		return err
+	})
 	if err != nil {
-		// No statement about the message, and no attempt: it waits its turn.
-		return verdict{action: release, delay: c.policy.retry.Delay(j.m.delivered), err: err}, done
+		return c.later(j, err)
 	}
 	if starts.Handled {
-		return verdict{action: ack, duplicate: true}, done
+		return verdict{action: ack, duplicate: true}
 	}
 	if j.m.parked != nil { // what the store forgot, the row remembers
 		starts.Count = max(starts.Count, j.m.delivered)
@@ -90,7 +108,7 @@ func (c *Consumer) start(ctx context.Context, j *job) (v verdict, done func()) {
 		v = verdict{action: bury, class: envelope.ClassExhausted, err: fmt.Errorf(
 			"consumer: started %d times, at most %d attempts are made", starts.Count-1, c.cfg.MaxAttempts)}
 	}
-	return v, done
+	return v
 }
 
 // ask calls the store, for a bounded time.

@@ -47,9 +47,9 @@ type Consumer struct {
 	hold   hold
 	mass   breaker
 	order  *ordered      // nil without an Order
-	alone  sync.RWMutex  // held by handlers: shared, or by one that must run alone
 	grace  time.Duration // cancelGrace, shorter in tests
 
+	company company                   // of the handlers that run
 	overdue atomic.Int64              // handlers that ignore the end of their ctx
 	created atomic.Pointer[time.Time] // the stream, see streamCreated
 
@@ -86,6 +86,8 @@ func New(js jetstream.JetStream, dead DeadLetterer, cfg Config, routes ...envelo
 		policy: policy{maxAttempts: cfg.MaxAttempts, maxDelay: cfg.maxDelay(), retry: cfg.retry()},
 		state:  ErrNotRunning,
 		order:  newOrdered(cfg, dead),
+		// A handler that takes longer than most is none that counts.
+		company: company{patience: cfg.Consumer.AckWait, most: cfg.HandlerTimeout + cancelGrace + storeTimeout},
 	}
 	c.gate.stand(c.order != nil)
 	c.hold.log = cfg.Logger.With("durable", cfg.Consumer.Durable)

@@ -123,7 +123,10 @@
 // outage of that database cost nothing. A start is committed before the handler
 // runs, so a message that kills its process is found out: one with starts that
 // never ended runs alone in its process, so that no neighbour is blamed, and
-// after three of them in a row it is a dead letter of class crash.
+// after three of them in a row it is a dead letter of class crash. To run alone it
+// waits for AckWait, and while it does no handler begins; if handlers that were
+// begun before take longer, it is given back until they are done. One that ignores
+// the end of its ctx is not waited for.
 //
 // Without a Store, Config.MaxAttempts is compared with the server's delivery
 // count, an upper bound of handler starts: a delivery that met a dying process or

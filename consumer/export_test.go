@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -194,3 +195,51 @@ func (t *Track) Settle(sequence uint64)                      { t.settle(sequence
 func (t *Track) Shut() uint64                                { return t.shut() }
 func (t *Track) Reset(from string, high uint64, others bool) { t.reset(from, t.floor, high, others) }
 func (t *Track) ResetAt(from string, floor uint64)           { t.reset(from, floor, floor, false) }
+
+// Company decides which handlers run at the same time.
+type Company struct{ *company }
+
+// ErrCrowded is why one does not wait any longer to run alone.
+var ErrCrowded = errCrowded
+
+// NewCompany returns one with the given limits of a wait to run alone.
+func NewCompany(patience, most time.Duration) Company {
+	return Company{&company{patience: patience, most: most}}
+}
+
+// Clear is clear.
+func (c Company) Clear(ctx context.Context, closing chan struct{}) (end func(), err error) {
+	p, err := c.clear(ctx, closing)
+	if err != nil {
+		return nil, err
+	}
+	return p.end, nil
+}
+
+// Join is join.
+func (c Company) Join(t *testing.T) (end func()) {
+	t.Helper()
+	p, err := c.join(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.end
+}
+
+// GoClear and GoJoin wait on another goroutine.
+func (c Company) GoClear(t *testing.T) <-chan func() {
+	ended := make(chan func(), 1)
+	go func() {
+		if end, err := c.Clear(t.Context(), nil); err == nil {
+			ended <- end
+		}
+	}()
+	return ended
+}
+
+// GoJoin is documented with GoClear.
+func (c Company) GoJoin(t *testing.T) <-chan func() {
+	ended := make(chan func(), 1)
+	go func() { ended <- c.Join(t) }()
+	return ended
+}

@@ -124,8 +124,8 @@ func (c *Consumer) vanished(ctx context.Context, j *job, beat *heartbeat) verdic
 }
 
 // watchMass tells the breaker how a message fared. A stop, a duplicate, a broken
-// replay, and a handler that says when to come again, say nothing about the
-// service.
+// replay, a message that waits for others, and a handler that says when to come
+// again, say nothing about the service.
 func (c *Consumer) watchMass(j *job, v verdict) {
 	if j.watched {
 		return
@@ -134,7 +134,8 @@ func (c *Consumer) watchMass(j *job, v verdict) {
 	switch {
 	case v.action == ack && !v.duplicate:
 		c.mass.succeeded()
-	case v.action == retry && asksForDelay(v.err):
+	case v.action == retry && asksForDelay(v.err),
+		v.action == release && errors.Is(v.err, errCrowded):
 		c.mass.spared()
 	case v.action == retry, v.action == bury, v.action == release && v.delay > 0:
 		c.mass.failed(fmt.Sprintf("%s %d %s", j.stream, j.seq, j.letter), v.err)
@@ -213,7 +214,7 @@ func (c *Consumer) attempt(ctx context.Context, j *job, beat *heartbeat, protect
 		v = verdict{action: release, err: context.Cause(ctx)} // it waited to run alone
 	}
 	if v.action == 0 {
-		v = c.handle(ctx, j, beat, protect)
+		v = c.handle(ctx, j, beat, protect, done)
 	}
 	if v.action != bury { // which tells it when the letter is stored
 		c.ended(ctx, j, v)
@@ -221,15 +222,17 @@ func (c *Consumer) attempt(ctx context.Context, j *job, beat *heartbeat, protect
 	return v
 }
 
-// handle calls the handler and judges its error.
-func (c *Consumer) handle(ctx context.Context, j *job, beat *heartbeat, protect protection) verdict {
+// handle calls the handler and judges its error. A handler that outlasts its time
+// is no company any more: it must neither keep others from running, nor one from
+// running alone.
+func (c *Consumer) handle(ctx context.Context, j *job, beat *heartbeat, protect protection, leave func()) verdict {
 	j.begun = time.Now()
 	hctx, cancel := context.WithTimeout(j.delivery.Context(ctx), c.cfg.HandlerTimeout)
 	defer cancel()
 	// A handler that ignores the end of its ctx must not keep the message from
 	// everybody else: AckWait after that somebody may try again.
 	beat.muteWhile(func() bool { return hctx.Err() != nil })
-	returned := c.watchOverdue()
+	returned := c.watchOverdue(leave)
 	j.handling = true
 	err := protect(func() error {
 		defer returned()
@@ -246,9 +249,12 @@ func (c *Consumer) handle(ctx context.Context, j *job, beat *heartbeat, protect 
 }
 
 // watchOverdue counts a handler that does not return soon after the end of its
-// ctx, until the function that it returns is called.
-func (c *Consumer) watchOverdue() (returned func()) {
-	timer := time.AfterFunc(c.cfg.HandlerTimeout+c.grace, func() { c.overdue.Add(1) })
+// ctx, until the function that it returns is called, and calls leave for it.
+func (c *Consumer) watchOverdue(leave func()) (returned func()) {
+	timer := time.AfterFunc(c.cfg.HandlerTimeout+c.grace, func() {
+		c.overdue.Add(1)
+		leave()
+	})
 	return func() {
 		if !timer.Stop() {
 			c.overdue.Add(-1)
