@@ -83,7 +83,8 @@ func (b *breaker) failed(message string, err error) {
 	b.timer = time.AfterFunc(probeDelays().Delay(1), b.probe)
 }
 
-// probe lets one message be fetched.
+// probe lets one message be fetched, and another one later if nothing is heard of
+// it: its handler may hang, or it ended without a verdict.
 func (b *breaker) probe() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -91,6 +92,7 @@ func (b *breaker) probe() {
 		b.probing = true
 		b.gate.limit(1)
 		b.spareLocked()
+		b.timer.Reset(probeDelays().Max)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -124,6 +125,94 @@ func TestStragglersDoNotKeepTheBreakerOpen(t *testing.T) {
 	b.settled(t)
 	require.NoError(t, r.Ready())
 	require.EqualValues(t, 20, r.Stats().Retried)
+}
+
+// One handler that hangs must not keep what opened the breaker from being tried
+// again: the others of its workers are free.
+//
+// A row of docs/DELIVERY.md.
+func TestHandlerThatHangsDoesNotKeepTheBreakerOpen(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	var mended atomic.Bool
+	r := b.run(t, b.config(func(c *consumer.Config) { c.MassFailure, c.Concurrency = 3, 4 }),
+		handle(func(_ context.Context, m received) error {
+			switch {
+			case m.Data.Hostname == "hangs":
+				close(entered)
+				<-leave
+			case !mended.Load():
+				return errBroken
+			}
+			return nil
+		}))
+	b.publish(t, "hangs")
+	<-entered
+	b.publish(t, numbered(20)...)
+	require.Eventually(t, func() bool { return r.Ready() != nil }, soon, tick)
+	mended.Store(true)
+	require.Eventually(t, func() bool { return r.Stats().Handled == 20 }, soon, tick, "nothing is tried any more")
+	require.NoError(t, r.Ready())
+	close(leave)
+	b.settled(t)
+}
+
+// A probe of which nothing is heard is not waited for without an end.
+func TestProbeThatHangsIsNotTheLast(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := consumer.NewBreaker(2, 5)
+		require.Equal(t, 5, b.Reserve(false))
+		for range 5 {
+			require.True(t, b.Arrive(false))
+		}
+		b.Failed("a")
+		b.Failed("b")
+		b.Settle()
+		b.Settle()
+		require.Zero(t, b.Reserve(false), "it is open")
+		pass(1500 * time.Millisecond)
+		require.Equal(t, 1, b.Reserve(false), "a probe, beside three that hang")
+		require.True(t, b.Arrive(false))
+		require.Zero(t, b.Reserve(false), "one at a time")
+		pass(20 * time.Second)
+		require.Zero(t, b.Reserve(false), "one at a time")
+		pass(20 * time.Second)
+		require.Equal(t, 1, b.Reserve(false), "the probe hangs, too")
+		require.True(t, b.Arrive(false))
+		b.Failed("c")
+		b.Settle()
+		require.Zero(t, b.Reserve(false))
+		pass(2 * time.Second)
+		require.Equal(t, 1, b.Reserve(false))
+		b.Forgo(false, 1)
+		b.Succeeded()
+		require.Equal(t, 1, b.Reserve(false), "all but the four that hang")
+		pass(time.Hour)
+		require.Zero(t, b.Reserve(false))
+	})
+}
+
+// Whoever may publish can publish nonsense. It becomes dead letters, and slows
+// nobody else's messages down.
+func TestMessagesThatCannotBeReadAreNoMassFailure(t *testing.T) {
+	t.Parallel()
+	b, log := setup(t), &book{}
+	r := b.run(t, b.config(log.config(), func(c *consumer.Config) { c.MassFailure = 2 }), handle(ignore))
+	for _, name := range numbered(5) {
+		broken := message(t, name)
+		broken.Data = []byte(`{"id":`)
+		b.send(t, broken)
+		forged := message(t, name)
+		forged.Header.Set("tenant-id", "tenant-2")
+		b.send(t, forged)
+	}
+	b.publish(t, numbered(5)...)
+	b.settled(t)
+	require.Len(t, b.graves.all(), 10)
+	require.EqualValues(t, 5, r.Stats().Handled)
+	require.Empty(t, log.lines("many messages fail"))
 }
 
 // deafStore takes no end of an attempt, and takes starts back once it is told to.

@@ -85,8 +85,9 @@ type Config struct {
 
 	// MassFailure is how many different messages must fail one after the other,
 	// with no success between, for the consumer to slow down to one message at a
-	// time, at intervals of 1 s to 30 s, until one succeeds. 2 to 10,000; a
-	// negative number turns it off. Default 10.
+	// time, at intervals of 1 s to 30 s, until one succeeds. Dead letters of class
+	// decode and security do not count. 2 to 10,000; a negative number turns it
+	// off. Default 10.
 	MassFailure int
 
 	// RetryInitial is the delay after a message's first failure; each further

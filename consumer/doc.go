@@ -163,7 +163,8 @@
 // succeeds, it is the service or what it depends on that is broken. Then one
 // message at a time is fetched, at intervals that grow from 1 s to 30 s, until
 // one succeeds; Ready says so. The backlog stays where it is. A handler that asks
-// for a delay with envelope.RetryAfter does not count as failing.
+// for a delay with envelope.RetryAfter does not count as failing, nor does a dead
+// letter of class decode or security.
 //
 // # Replays
 //

@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -62,6 +63,22 @@ func (g Gate) lane(replay bool) *lane {
 	}
 	return g.lanes[0]
 }
+
+// Breaker is a breaker with its gate.
+type Breaker struct {
+	*breaker
+	Gate
+}
+
+// NewBreaker opens after so many failures, over a gate of the given size.
+func NewBreaker(after, size int) Breaker {
+	g := NewGate(size)
+	return Breaker{&breaker{after: after, gate: g.gate, cut: func() {}, log: slog.New(slog.DiscardHandler), failing: map[string]bool{}}, g}
+}
+
+// Failed and Succeeded are failed and succeeded.
+func (b Breaker) Failed(message string) { b.failed(message, errGoexit) }
+func (b Breaker) Succeeded()            { b.succeeded() }
 
 // Status is status, for a message with the given status headers.
 func Status(code, description string) (over bool, err error) {

@@ -22,7 +22,8 @@ type gate struct {
 
 	mu     sync.Mutex
 	taken  int
-	most   int // of the main pull's messages at once; size, unless a breaker is open
+	most   int // of the main pull's messages at once, besides aside; size, unless a breaker is open
+	aside  int // of what is taken, what a breaker found there and does not count
 	paused int // reasons to ask for nothing but replays
 	closed bool
 	stands bool // by: nothing is asked for
@@ -81,12 +82,15 @@ func (g *gate) free(l *lane) int {
 	case g.closed, g.stands, g.taken >= g.size+g.spare, l.patient && g.paused > 0:
 		return 0
 	case l.extra > 0 && l.patient:
-		return max(min(l.extra, g.most-g.taken)-l.asked, 0)
+		return max(min(l.extra, g.room())-l.asked, 0)
 	case l.extra > 0:
 		return max(l.extra-l.asked, 0)
 	}
-	return max(g.most-g.taken-l.asked, 0)
+	return max(g.room()-l.asked, 0)
 }
+
+// room is how many messages more the patient lanes may have.
+func (g *gate) room() int { return min(g.most-(g.taken-g.aside), g.size-g.taken) }
 
 // stand begins or ends a time in which nothing is asked for: another instance is
 // the active one.
@@ -97,17 +101,23 @@ func (g *gate) stand(by bool) {
 	g.wake()
 }
 
-// limit bounds how many messages the main pull may have at once, what it asked
-// for before aside.
+// limit bounds how many messages the main pull may have at once, besides those
+// that are taken now and what it asked for before: one that never returns must not
+// keep others from being tried.
 func (g *gate) limit(most int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.most = most
+	g.most, g.aside = most, g.taken
 	g.wake()
 }
 
 // unlimit ends a limit.
-func (g *gate) unlimit() { g.limit(g.size) }
+func (g *gate) unlimit() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.most, g.aside = g.size, 0
+	g.wake()
+}
 
 // forgo takes back what was asked for and will not come.
 func (g *gate) forgo(l *lane, n int) {
@@ -173,6 +183,7 @@ func (g *gate) settle() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.taken--
+	g.aside = min(g.aside, g.taken)
 	g.wake()
 	g.checkIdle()
 }

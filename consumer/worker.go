@@ -125,7 +125,8 @@ func (c *Consumer) vanished(ctx context.Context, j *job, beat *heartbeat) verdic
 
 // watchMass tells the breaker how a message fared. A stop, a duplicate, a broken
 // replay, a message that waits for others, and a handler that says when to come
-// again, say nothing about the service.
+// again, say nothing about the service. Nor does a message that cannot be read or
+// contradicts itself: whoever may publish could slow down everybody else's.
 func (c *Consumer) watchMass(j *job, v verdict) {
 	if j.watched {
 		return
@@ -135,7 +136,8 @@ func (c *Consumer) watchMass(j *job, v verdict) {
 	case v.action == ack && !v.duplicate:
 		c.mass.succeeded()
 	case v.action == retry && asksForDelay(v.err),
-		v.action == release && errors.Is(v.err, errCrowded):
+		v.action == bury && (v.class == envelope.ClassDecode || v.class == envelope.ClassSecurity),
+		v.action == release && (errors.Is(v.err, errCrowded) || errors.Is(v.err, errHeld)):
 		c.mass.spared()
 	case v.action == retry, v.action == bury, v.action == release && v.delay > 0:
 		c.mass.failed(fmt.Sprintf("%s %d %s", j.stream, j.seq, j.letter), v.err)
