@@ -101,6 +101,12 @@ func (g *gate) stand(by bool) {
 	g.wake()
 }
 
+func (g *gate) standsBy() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.stands
+}
+
 // limit bounds how many messages the main pull may have at once, besides those
 // that are taken now and what it asked for before: one that never returns must not
 // keep others from being tried.

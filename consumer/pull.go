@@ -230,7 +230,7 @@ func (p *pull) wait(ctx context.Context) {
 
 // found ends the search. A lost connection is mended by that; every other
 // trouble is over when a request was answered, since a durable may be there and
-// still not be served.
+// still not be served. Where nothing is asked for, ready does not wait for that.
 func (p *pull) found() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -287,10 +287,14 @@ func (p *pull) stumble(err error) {
 	p.fail(err)
 }
 
-// restart is stumble without a failure, and without a delay.
+// restart is stumble without a failure, and without a delay. What ready passed over
+// while nothing was asked for is forgotten.
 func (p *pull) restart(why error) {
 	p.cutShort(why)
 	p.mu.Lock()
+	if p.phase != lost {
+		p.trouble = nil
+	}
 	p.phase, p.failures = lost, 0
 	p.mu.Unlock()
 	p.nudge()
@@ -321,11 +325,12 @@ func (p *pull) nudge() {
 	}
 }
 
-// ready returns why no messages come, or nil.
+// ready returns why no messages come, or nil. An instance that stands by sends no
+// requests that could be answered; for it a durable is well that was found.
 func (p *pull) ready() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.trouble == nil {
+	if p.trouble == nil || p.phase != lost && p.gate.standsBy() {
 		return nil
 	}
 	return &NotReadyError{Durable: p.name, Stream: p.stream, Err: p.trouble}
