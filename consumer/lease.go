@@ -279,9 +279,12 @@ func (c *Consumer) yieldLease(t *term) {
 func (c *Consumer) watchLetters(t *term) {
 	for pause(t.ctx, c.order.glance); t.ctx.Err() == nil; pause(t.ctx, c.order.glance) {
 		for _, letter := range t.lanes.letters() {
-			if err := c.lookAtLetter(t, letter); err != nil {
+			err := c.lookAtLetter(t, letter)
+			if err != nil {
 				c.log.Warn("consumer: no telling whether the letter that holds a key is closed", "durable", c.cfg.Consumer.Durable, "letter", letter, "error", err)
-				break
+			}
+			if t.ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) {
+				break // nobody answers, whatever the letter
 			}
 		}
 	}
@@ -290,7 +293,11 @@ func (c *Consumer) watchLetters(t *term) {
 func (c *Consumer) lookAtLetter(t *term, letter string) error {
 	ctx, cancel := context.WithTimeout(t.ctx, letterTimeout)
 	defer cancel()
-	closed, err := c.order.dead.Closed(ctx, letter)
+	var closed bool
+	err := protect(func() (err error) {
+		closed, err = c.order.dead.Closed(ctx, letter)
+		return err
+	})
 	if err != nil || !closed {
 		return err
 	}
