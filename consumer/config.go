@@ -60,9 +60,9 @@ type Config struct {
 
 	// Store keeps what must outlive the process: pass the *inbox.Inbox of this
 	// consumer's handlers. With it attempts are handler starts, a message that
-	// kills its process three times is a dead letter of class crash, an outage of
-	// the database spends no attempt, and long delays do not hold the durable's
-	// places. Default nil: none of these.
+	// kills its process three times from its second delivery on is a dead letter
+	// of class crash, an outage of the database spends no attempt, and long delays
+	// do not hold the durable's places. Default nil: none of these.
 	Store Store
 
 	// ParkAfter is the longest delay for which a message stays with the server;
@@ -72,9 +72,10 @@ type Config struct {
 	ParkAfter time.Duration
 
 	// MaxParked bounds how many messages of the durable are parked, all replicas
-	// together: each counts what the others did a few seconds ago. Beyond it a
-	// delay is cut to MaxRetryAfter and holds a place, and Ready says so.
-	// 1 to 10,000,000. Default 100,000.
+	// together. Each counts what the others did a few seconds ago, so a few more
+	// may be. Beyond it a delay is cut to MaxRetryAfter and holds a place, and
+	// Ready says so; with an Order, what would be parked behind another message
+	// waits in memory and holds a place, too. 1 to 10,000,000. Default 100,000.
 	MaxParked int
 
 	// Order keeps the messages of a key in the order of the stream, with exactly

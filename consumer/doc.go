@@ -7,11 +7,15 @@
 // Declare the durable, create it with topology.Ensure, and run:
 //
 //	dead, err := dlq.Open(ctx, js, subject.Plattform, dlq.Config{})
-//	servers, err := consumer.New(js, dead, consumer.Config{Consumer: declared},
+//	in, err := inbox.New(pool, declared.Durable, inbox.Config{})
+//	servers, err := consumer.New(js, dead, consumer.Config{Consumer: declared, Store: in},
 //		consumer.On(maskinevents.ServerProvisioned, onProvisioned), // no database
 //		inbox.On(in, maskinevents.ServerRemoved, onRemoved),        // effect applied once
 //	)
 //	err = servers.Run(ctx)
+//
+// Without Config.Store nothing of a message outlives the process but the inbox's
+// rows: no count of handler starts, no crash found out, no long delays.
 //
 // A handler is func(context.Context, envelope.Received[T]) error. Its ctx
 // carries the origin of the message, so that what it sends is correlated without
@@ -123,7 +127,8 @@
 // outage of that database cost nothing. A start is committed before the handler
 // runs, so a message that kills its process is found out: one with starts that
 // never ended runs alone in its process, so that no neighbour is blamed, and
-// after three of them in a row it is a dead letter of class crash. To run alone it
+// after three of them in a row it is a dead letter of class crash: at the fourth
+// death if the first delivery, of which nothing is written, was one. To run alone it
 // waits for AckWait, and while it does no handler begins; if handlers that were
 // begun before take longer, it is given back until they are done. One that ignores
 // the end of its ctx is not waited for.

@@ -82,7 +82,7 @@ func serve(ctx context.Context, pool *pgxpool.Pool, js jetstream.JetStream, out 
 	if err != nil {
 		return err
 	}
-	nodes, err := consumer.New(js, dead, consumer.Config{Consumer: durable}, inbox.On(in, ServerProvisioned, register))
+	nodes, err := consumer.New(js, dead, consumer.Config{Consumer: durable, Store: in}, inbox.On(in, ServerProvisioned, register))
 	if err != nil {
 		return err
 	}

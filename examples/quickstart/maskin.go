@@ -72,7 +72,7 @@ func runMaskin(ctx context.Context, cfg settings) error {
 		return err
 	}
 	m := &maskin{out}
-	commands, err := consumer.New(end.js, dead, consumer.Config{Consumer: durable},
+	commands, err := consumer.New(end.js, dead, consumer.Config{Consumer: durable, Store: in},
 		inbox.On(in, maskinevents.Provision, m.provision),
 		inbox.On(in, maskinevents.Resize, m.resize),
 	)

@@ -51,7 +51,7 @@ func runPlattform(ctx context.Context, cfg settings) error {
 	if err != nil {
 		return err
 	}
-	events, err := consumer.New(end.js, dead, consumer.Config{Consumer: durable},
+	events, err := consumer.New(end.js, dead, consumer.Config{Consumer: durable, Store: in},
 		inbox.On(in, maskinevents.ServerProvisioned, register),
 		inbox.On(in, maskinevents.ServerResized, adjust),
 	)
