@@ -17,36 +17,59 @@ type crew struct {
 }
 
 func newCrew(keep int) *crew {
-	// Every task in the channel has a goroutine promised to it, so that it never
-	// fills up.
+	// Every task in the channel has a goroutine promised to it that comes for it.
 	return &crew{tasks: make(chan func(), keep), keep: int64(keep), over: make(chan struct{})}
 }
 
 // run runs task on a goroutine that waits, or on a new one. It does not block.
 func (c *crew) run(task func()) {
-	if c.idle.Add(-1) >= 0 {
+	if c.promise() {
 		c.tasks <- task
 		return
 	}
-	c.idle.Add(1)
 	go c.serve(task)
 }
 
 func (c *crew) serve(task func()) {
 	for {
 		task()
-		if c.idle.Add(1) > c.keep {
-			c.idle.Add(-1)
+		if !c.rest() {
 			return
 		}
 		select {
 		case task = <-c.tasks:
 		case <-c.over:
-			if c.idle.Add(-1) >= 0 {
+			if c.promise() {
 				return
 			}
-			c.idle.Add(1) // a task is promised already
-			task = <-c.tasks
+			task = <-c.tasks // it is promised to one already
+		}
+	}
+}
+
+// rest counts a goroutine in that waits, unless there are enough. It never counts
+// one that will not wait: a task promised to that would wait behind another.
+func (c *crew) rest() bool {
+	for {
+		n := c.idle.Load()
+		if n >= c.keep {
+			return false
+		}
+		if c.idle.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// promise counts a goroutine out that waits, if there is one.
+func (c *crew) promise() bool {
+	for {
+		n := c.idle.Load()
+		if n <= 0 {
+			return false
+		}
+		if c.idle.CompareAndSwap(n, n-1) {
+			return true
 		}
 	}
 }

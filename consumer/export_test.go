@@ -260,3 +260,13 @@ func (c Company) GoJoin(t *testing.T) <-chan func() {
 	go func() { ended <- c.Join(t) }()
 	return ended
 }
+
+// Crew runs functions on goroutines that it keeps.
+type Crew struct{ *crew }
+
+// NewCrew is newCrew.
+func NewCrew(keep int) Crew { return Crew{newCrew(keep)} }
+
+// Run and Dismiss are run and dismiss.
+func (c Crew) Run(task func()) { c.run(task) }
+func (c Crew) Dismiss()        { c.dismiss() }
