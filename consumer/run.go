@@ -109,9 +109,13 @@ func (c *Consumer) runPulls(ctx, work context.Context, interrupt context.CancelC
 	for _, p := range c.pulls {
 		loops.Go(func() { p.run(ctx) })
 	}
-	if c.lot != nil {
-		loops.Go(func() { c.lot.run(ctx, work) })
-	}
+	parked := make(chan struct{})
+	go func() {
+		defer close(parked)
+		if c.lot != nil {
+			c.lot.run(ctx, work)
+		}
+	}()
 	if c.order != nil {
 		loops.Go(func() { c.compete(ctx, work) })
 	}
@@ -121,9 +125,11 @@ func (c *Consumer) runPulls(ctx, work context.Context, interrupt context.CancelC
 
 	c.gate.close() // first: what arrives from now on goes back untried
 	c.setState(errDraining)
+	begun := time.Now()
 	loops.Wait()
 	c.closeSources(c.pulls[:])
 	err := c.drain(interrupt)
+	c.awaitLot(parked, c.cfg.DrainTimeout-time.Since(begun))
 	if c.order != nil {
 		c.resign()
 	}
@@ -132,6 +138,18 @@ func (c *Consumer) runPulls(ctx, work context.Context, interrupt context.CancelC
 	}
 	c.log.Info("consumer: stopped", "durable", c.cfg.Consumer.Durable, "error", err)
 	return err
+}
+
+// awaitLot waits for what is left of the drain, and a moment, until parked messages
+// that were claimed are given back: the store may not answer.
+func (c *Consumer) awaitLot(over <-chan struct{}, left time.Duration) {
+	timer := time.NewTimer(max(left, closeTimeout))
+	defer timer.Stop()
+	select {
+	case <-over:
+	case <-timer.C:
+		c.log.Warn("consumer: the store does not answer; parked messages that were just claimed are due again after AckWait", "durable", c.cfg.Consumer.Durable)
+	}
 }
 
 // errDraining is Ready's answer between the end of ctx and the return of Run.
