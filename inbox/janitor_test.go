@@ -546,7 +546,7 @@ func TestRolesNeedOnlyWhatIsDocumented(t *testing.T) {
 
 	pool = b.as(t, "grant usage on schema messaging to %s", "grant select, insert, update on messaging.inbox_messages, "+partitions+" to %s",
 		"grant select, insert, update, delete on messaging.inbox_attempts, messaging.inbox_parked to %s", "grant select, insert, update on messaging.inbox_versions to %s",
-		"grant insert on effect to %s")
+		"grant select on messaging.inbox_held_keys to %s", "grant insert on effect to %s")
 	in, err := inbox.New(pool, "plattform__servers", inbox.Config{})
 	require.NoError(t, err)
 	m := newMessage()

@@ -89,5 +89,5 @@ func TestAnotherSchemaIsUsedThroughout(t *testing.T) {
 	m := newMessage()
 	route := inbox.On(in, provisioned, failing(nil))
 	require.NoError(t, route.Handle(t.Context(), delivery(m, `{}`)))
-	require.NoError(t, route.MarkDead(t.Context(), delivery(m, `{}`), letter))
+	require.ErrorIs(t, route.MarkDead(t.Context(), delivery(m, `{}`), letter), envelope.ErrAlreadyProcessed)
 }
