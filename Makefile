@@ -26,9 +26,13 @@ test: postgres lint ## everything: lint, all tests with the race detector, each 
 	go test -race -timeout $(TIMEOUT) ./...
 	go test -run '^$$' -bench . -benchtime 1x -timeout $(TIMEOUT) ./...
 
+# These packages start PostgreSQL themselves; elsewhere dvtest does, which leaves
+# such tests out of -short.
+NEEDS_POSTGRES := /internal/pgserver$$|/examples/quickstart$$|/dvtest$$
+
 .PHONY: test/short
-test/short: ## what needs neither PostgreSQL nor a cluster, in seconds
-	go test -short ./...
+test/short: ## what needs no PostgreSQL, in a minute
+	go test -short $$(go list ./... | grep -vE '$(NEEDS_POSTGRES)')
 
 .PHONY: lint
 lint: ## formatting, go vet, staticcheck

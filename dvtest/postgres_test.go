@@ -102,9 +102,6 @@ func TestMissingPostgresFailsAndSaysWhatToDo(t *testing.T) {
 
 func TestGivenServerIsUsedAndLeftClean(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("skipped by -short: the test needs PostgreSQL")
-	}
 	server, err := pgserver.Start(t.Context(), pgserver.Options{CachedInit: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, server.Stop()) })
@@ -134,9 +131,6 @@ func TestGivenServerIsUsedAndLeftClean(t *testing.T) {
 // leave every later one with half a template.
 func TestUnfinishedTemplateIsMadeAnew(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("skipped by -short: the test needs PostgreSQL")
-	}
 	server, err := pgserver.Start(t.Context(), pgserver.Options{CachedInit: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, server.Stop()) })

@@ -58,9 +58,6 @@ func TestPublishWhileDisconnectedFailsAtOnce(t *testing.T) {
 // does with the client's default.
 func TestAsynchronousPublishEndsWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("-short: skips a wait of 5 s")
-	}
 	b := newBroker(t)
 	conn := dial(t, natsconn.Config{URL: b.url()})
 	_, err := conn.NATS().Subscribe("nobody.answers", func(*nats.Msg) {})

@@ -77,7 +77,7 @@ func FuzzRedact(f *testing.F) {
 	f.Add("#")
 	f.Fuzz(func(t *testing.T, secret string) {
 		if strings.Contains(secret, ",") {
-			t.Skip("another server begins")
+			return // another server begins
 		}
 		secret = "geheim" + secret + "geheim"
 		require.NotContains(t, natsconn.Redact("nats://"+secret+"@host:4222"), "geheim")

@@ -235,9 +235,6 @@ func inProduction(set topology.Set) topology.Set {
 // crashing, and must not wait for ever.
 func TestEnsureWaitsForTheNodesOfACluster(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("-short: skips the three-node cluster")
-	}
 	nodes := dvtest.Cluster(t).Nodes()
 	for _, n := range nodes {
 		n.Stop()
@@ -259,9 +256,6 @@ func TestEnsureWaitsForTheNodesOfACluster(t *testing.T) {
 
 func TestEnsureOnACluster(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("-short: skips the three-node cluster")
-	}
 	js := dvtest.Cluster(t).Connect(t).JetStream()
 	require.NoError(t, topology.Ensure(t.Context(), js, inProduction(maskin())))
 

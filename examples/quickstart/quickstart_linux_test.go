@@ -28,9 +28,6 @@ type marked struct {
 // startMarked starts the program and returns when its three services run.
 func startMarked(t *testing.T) *marked {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("skipped by -short: the test needs PostgreSQL")
-	}
 	m := &marked{cmd: program(t, "--events", "2000"), mark: rand.Text(), dir: t.TempDir()}
 	m.cmd.Env = append(m.cmd.Env, markEnv+"="+m.mark, "TMPDIR="+m.dir)
 	m.cmd.Stderr = &m.stderr

@@ -41,9 +41,6 @@ func program(t *testing.T, args ...string) *exec.Cmd {
 // killed between its commit and its acknowledgement.
 func TestQuickstart(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("skipped by -short: the test needs PostgreSQL")
-	}
 	cmd := program(t, "--events", "150", "--kills", "1", "--json")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, io.MultiWriter(&stderr, t.Output())

@@ -3,6 +3,7 @@ package archtest_test
 import (
 	"go/ast"
 	"path"
+	"slices"
 	"strconv"
 	"testing"
 )
@@ -27,6 +28,25 @@ func checkAssert(t *tree) []string {
 		}
 		return "assert." + name + " goes on after a failure: use require"
 	})
+}
+
+// checkSkips finds tests that skip. A promise that is skipped is none: what a test
+// needs is there or fails it. What dvtest gives leaves tests out of -short for the
+// services' sake, and nothing else does.
+func checkSkips(t *tree) (faults []string) {
+	for _, s := range t.files {
+		if !s.isTest {
+			continue
+		}
+		ast.Inspect(s.ast, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if ok && slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, sel.Sel.Name) {
+				faults = append(faults, t.at(sel)+": a test skips: let it run, or fail and say what is missing")
+			}
+			return true
+		})
+	}
+	return faults
 }
 
 // testCalls judges every use of an imported package in the tests.
@@ -80,6 +100,19 @@ func TestNoTestSleeps(t *testing.T) {
 		"a/b_test.go": "package a\nimport clock \"time\"\nvar sleep = clock.Sleep",
 		"a/c_test.go": "package a\nimport . \"time\"\nvar sleep = Sleep",
 	}, "a/a_test.go:3: sleep in a test", "a/b_test.go:3: sleep in a test", "a/c_test.go: imports time with a dot")
+}
+
+func TestNoTestSkips(t *testing.T) {
+	t.Parallel()
+	holds(t, checkSkips)
+	accepts(t, checkSkips, files{
+		"a/a.go":      "package a\nfunc f(tb testing.TB) { tb.Skipf(\"\") }",
+		"a/a_test.go": "package a\nfunc f(t *testing.T) { t.Fail() }",
+	})
+	refuses(t, checkSkips, files{
+		"a/a_test.go": "package a\nfunc f(t *testing.T) { t.Skip() }",
+		"a/b_test.go": "package a\nfunc f(tb testing.TB) { tb.SkipNow() }",
+	}, "a/a_test.go:2: a test skips", "a/b_test.go:2: a test skips")
 }
 
 func TestTestsUseRequireAndNotAssert(t *testing.T) {

@@ -97,9 +97,6 @@ func TestStreamsMayDeclareMoreThanTheDiskHolds(t *testing.T) {
 
 func TestClusterReplicatesAndMovesLeaders(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("skipped by -short: the test needs a NATS cluster")
-	}
 	c, err := natsserver.StartCluster(t.Context(), t.TempDir(), natsserver.ClusterOptions{})
 	require.NoError(t, err)
 	t.Cleanup(c.Stop)

@@ -19,9 +19,6 @@ const identifier = "select system_identifier from pg_control_system()"
 // test cannot be parallel.
 func emptyCache(t *testing.T) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("skipped by -short: the test needs PostgreSQL")
-	}
 	home := t.TempDir()
 	t.Setenv("HOME", home) // macOS
 	t.Setenv("XDG_CACHE_HOME", home)

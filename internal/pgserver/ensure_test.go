@@ -82,9 +82,6 @@ func TestScriptFindsWhatTheLibraryFinds(t *testing.T) {
 
 func TestScriptFindsThisMachinesServer(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("skipped by -short: the test needs PostgreSQL")
-	}
 	out, err := exec.CommandContext(t.Context(), "../../scripts/ensure-postgres.sh").CombinedOutput()
 	require.NoError(t, err, string(out))
 }

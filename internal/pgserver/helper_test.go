@@ -32,9 +32,6 @@ func TestMain(m *testing.M) {
 // start runs a server until the end of the test.
 func start(tb testing.TB, options pgserver.Options) *pgserver.Server {
 	tb.Helper()
-	if testing.Short() {
-		tb.Skip("skipped by -short: the test needs PostgreSQL")
-	}
 	s, err := pgserver.Start(tb.Context(), options)
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, s.Stop()) })

@@ -204,9 +204,6 @@ func TestStopEndsAFrozenServer(t *testing.T) {
 // closed the pipe of such a server, and it vanished while its tests ran.
 func TestServerOutlivesItsLastReference(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("skipped by -short: the test needs PostgreSQL")
-	}
 	// Not by cached, whose cleanup refers to the server; it ends with this process.
 	s, err := pgserver.Start(t.Context(), pgserver.Options{CachedInit: true})
 	require.NoError(t, err)
@@ -223,9 +220,6 @@ func TestServerOutlivesItsLastReference(t *testing.T) {
 func TestStartFailureShowsTheLogAndLeavesNothing(t *testing.T) {
 	t.Parallel()
 	parent := t.TempDir()
-	if testing.Short() {
-		t.Skip("skipped by -short: the test needs PostgreSQL")
-	}
 	_, err := pgserver.Start(t.Context(), pgserver.Options{
 		Parent: parent, CachedInit: true,
 		Settings: map[string]string{"shared_buffers": "nonsense"},
@@ -238,9 +232,6 @@ func TestStartFailureShowsTheLogAndLeavesNothing(t *testing.T) {
 
 func TestStartEndsWithItsContext(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("skipped by -short: the test needs PostgreSQL")
-	}
 	// In the search, in initdb, and all of it takes longer than the last.
 	for _, after := range []time.Duration{0, 10 * time.Millisecond, 150 * time.Millisecond} {
 		parent, cause := t.TempDir(), errors.New("enough")

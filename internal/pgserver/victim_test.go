@@ -41,9 +41,6 @@ func victim(mode string) int {
 
 func TestServerVanishesWithItsProcess(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("skipped by -short: the test needs PostgreSQL")
-	}
 	for name, c := range map[string]struct {
 		mode string
 		end  func(*exec.Cmd) error
