@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -53,19 +54,26 @@ func inboxRows(ctx context.Context, b *bench) ([]Row, error) {
 // nothing.
 func (f *feed) handled(db *database, route func(*database, *inbox.Inbox, *countdown) envelope.Route) func(context.Context) (float64, error) {
 	return func(ctx context.Context) (float64, error) {
-		if _, err := db.Exec(ctx, "truncate seen, messaging.inbox_messages"); err != nil {
-			return 0, err
-		}
-		if err := settle(ctx, db); err != nil {
-			return 0, err
-		}
-		in, err := inbox.New(db.Pool, "bench", inbox.Config{})
+		in, err := freshInbox(ctx, db, "seen")
 		if err != nil {
 			return 0, err
 		}
 		left := newCountdown(f.size)
 		return f.run(ctx, consumer.Config{}, left, route(db, in, left))
 	}
+}
+
+// freshInbox returns an inbox that has seen nothing. Tables of the group's own are
+// emptied too.
+func freshInbox(ctx context.Context, db *database, own ...string) (*inbox.Inbox, error) {
+	tables := append([]string{"messaging.inbox_messages", "messaging.inbox_attempts", "messaging.inbox_parked", "messaging.inbox_leases"}, own...)
+	if _, err := db.Exec(ctx, "truncate "+strings.Join(tables, ", ")); err != nil {
+		return nil, err
+	}
+	if err := settle(ctx, db); err != nil {
+		return nil, err
+	}
+	return inbox.New(db.Pool, "bench", inbox.Config{})
 }
 
 // counting calls done after each message that its handler finished.

@@ -50,13 +50,7 @@ func orderedRows(ctx context.Context, b *bench) ([]Row, error) {
 // nothing. What an ordered one needs to become active is part of it.
 func (f *feed) keeping(db *database, order *consumer.Order, route func(*database, *inbox.Inbox, *countdown) envelope.Route) func(context.Context) (float64, error) {
 	return func(ctx context.Context) (float64, error) {
-		if _, err := db.Exec(ctx, "truncate messaging.inbox_messages, messaging.inbox_leases"); err != nil {
-			return 0, err
-		}
-		if err := settle(ctx, db); err != nil {
-			return 0, err
-		}
-		in, err := inbox.New(db.Pool, "bench", inbox.Config{})
+		in, err := freshInbox(ctx, db)
 		if err != nil {
 			return 0, err
 		}

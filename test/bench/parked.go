@@ -51,18 +51,12 @@ func parkedRows(ctx context.Context, b *bench) ([]Row, error) {
 // handles the rest.
 func (f *feed) delaying(db *database, n int) func(context.Context) (float64, error) {
 	return func(ctx context.Context) (float64, error) {
-		if _, err := db.Exec(ctx, "truncate messaging.inbox_parked, messaging.inbox_attempts, messaging.inbox_messages"); err != nil {
-			return 0, err
-		}
-		if err := settle(ctx, db); err != nil {
-			return 0, err
-		}
-		in, err := inbox.New(db.Pool, "bench", inbox.Config{})
+		in, err := freshInbox(ctx, db)
 		if err != nil {
 			return 0, err
 		}
 		left := newCountdown(f.size - n)
-		rate, err := f.run(ctx, consumer.Config{Store: in, MassFailure: -1}, left,
+		rate, err := f.run(ctx, consumer.Config{Store: in}, left,
 			counting(inbox.On(in, counter, func(ctx context.Context, tx pgx.Tx, m envelope.Received[counted]) error {
 				if m.Data.N < n {
 					return envelope.RetryAfter(time.Hour, nil)
