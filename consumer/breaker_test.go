@@ -36,8 +36,7 @@ func TestMassFailureDoesNotMoveTheBacklogToTheDeadLetters(t *testing.T) {
 					return failure
 				}))
 			b.publish(t, numbered(300)...)
-			require.Eventually(t, func() bool { return r.Ready() != nil }, soon, tick, "Ready does not tell of it")
-			require.ErrorContains(t, r.Ready(), "one at a time")
+			awaitNotReady(t, r, "one at a time")
 			require.ErrorIs(t, r.Ready(), errBroken)
 			mended.Store(true)
 			b.settled(t)
@@ -249,8 +248,7 @@ func TestFailureThatWaitsForTheStoreOpensTheBreakerAtOnce(t *testing.T) {
 			}
 			return errBroken
 		}))
-	require.Eventually(t, func() bool { return r.Ready() != nil }, soon, tick, "the breaker does not hear of them")
-	require.ErrorContains(t, r.Ready(), "one at a time")
+	awaitNotReady(t, r, "one at a time")
 	require.Zero(t, r.Stats().Retried)
 	mended.Store(true)
 	close(store.back)

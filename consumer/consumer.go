@@ -92,7 +92,7 @@ func New(js jetstream.JetStream, dead DeadLetterer, cfg Config, routes ...envelo
 	c.gate.stand(c.order != nil)
 	c.hold.log = cfg.Logger.With("durable", cfg.Consumer.Durable)
 	c.mass = breaker{after: max(cfg.MassFailure, 0), gate: c.gate, log: c.hold.log, failing: map[string]bool{},
-		cut: func() { c.pulls[0].cutShort(errLimited) }}
+		cut: c.cutFetching}
 	for i, d := range c.durables() {
 		c.pulls[i] = c.newPull(d)
 	}
@@ -100,6 +100,17 @@ func New(js jetstream.JetStream, dead DeadLetterer, cfg Config, routes ...envelo
 		c.lot = newLot(c)
 	}
 	return c, nil
+}
+
+// cutFetching ends the open request, which asked for more than is wanted now. Its
+// subscription is left behind by that; with an Order, whose deliveries count by
+// subscription, the durable begins again on the next one.
+func (c *Consumer) cutFetching() {
+	if c.order != nil {
+		c.pulls[0].restart(errLimited)
+		return
+	}
+	c.pulls[0].cutShort(errLimited)
 }
 
 // durables are the declared one and its replay twin. Replays lie beside the

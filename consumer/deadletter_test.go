@@ -172,8 +172,7 @@ func TestLetterOfAMessageWhoseEffectIsThereIsResolved(t *testing.T) {
 	}
 	r := b.run(t, b.config(), route)
 	b.publish(t, "a")
-	require.Eventually(t, func() bool { return r.Ready() != nil }, soon, 5*time.Millisecond)
-	require.ErrorContains(t, r.Ready(), "whose effect is there: no leader")
+	awaitNotReady(t, r, "whose effect is there: no leader")
 	b.graves.set(nil, nil)
 	b.settled(t)
 	require.Equal(t, []string{letterID}, b.graves.resolvedIDs())

@@ -179,8 +179,7 @@ func TestDurableDeletedWhileDisconnectedIsTakenUpAgain(t *testing.T) {
 			require.Eventually(t, func() bool { return waitingFor(t, f.pool, "advisory") == 3 }, soon, tick)
 
 			wire.cut()
-			require.Eventually(t, func() bool { return r.Ready() != nil }, soon, tick)
-			require.ErrorContains(t, r.Ready(), "not connected")
+			awaitNotReady(t, r, "not connected")
 			require.NoError(t, f.js.DeleteConsumer(t.Context(), f.declared.Stream.Name, f.declared.Durable))
 			f.publish(t, names[23:40]...)
 			if before {

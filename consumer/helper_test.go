@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -126,6 +127,15 @@ func start(t *testing.T, c *consumer.Consumer) *running {
 	go func() { r.done <- c.Run(ctx) }()
 	t.Cleanup(func() { _ = r.stop() })
 	return r
+}
+
+// awaitNotReady waits until Ready gives a reason that contains text.
+func awaitNotReady(t *testing.T, c interface{ Ready() error }, text string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		err := c.Ready()
+		return err != nil && strings.Contains(err.Error(), text)
+	}, soon, tick, "Ready never says %q", text)
 }
 
 // stop ends Run and returns its error.

@@ -42,8 +42,7 @@ func TestDeletedReplayDurableIsReportedToo(t *testing.T) {
 	b := setup(t)
 	r := b.run(t, b.config(), handle(ignore))
 	require.NoError(t, b.js.DeleteConsumer(t.Context(), b.declared.ReplayStream(), b.declared.ReplayDurable()))
-	require.Eventually(t, func() bool { return r.Ready() != nil }, soon, tick)
-	require.ErrorContains(t, r.Ready(), b.declared.ReplayDurable())
+	awaitNotReady(t, r, b.declared.ReplayDurable())
 	b.publish(t, "a")
 	b.settled(t) // the main pull goes on
 }

@@ -359,8 +359,8 @@ func TestTooManyParkedMessagesStayWithTheServerAndReadySaysSo(t *testing.T) {
 	p, log := setupParking(t), &book{}
 	r := p.run(t, p.config(log.config(), func(c *consumer.Config) { c.MaxParked, c.Concurrency = 2, 1 }), p.inTx(once(time.Hour)))
 	p.publish(t, numbered(3)...)
-	require.Eventually(t, func() bool { return r.Stats().Retried == 3 && r.Ready() != nil }, soon, tick)
-	require.ErrorContains(t, r.Ready(), "2 messages are parked")
+	require.Eventually(t, func() bool { return r.Stats().Retried == 3 }, soon, tick)
+	awaitNotReady(t, r, "2 messages are parked")
 	require.Equal(t, 2, p.rows(t, "inbox_parked"))
 	require.Eventually(t, func() bool {
 		info, err := p.info()
@@ -396,8 +396,7 @@ func TestOutageOfTheDatabaseSpendsNoAttemptOfParkedMessages(t *testing.T) {
 	p.publish(t, numbered(10)...)
 	require.Eventually(t, func() bool { return r.Stats().Parked == 10 }, soon, tick)
 	require.NoError(t, server.Kill9())
-	require.Eventually(t, func() bool { return r.Ready() != nil }, soon, tick)
-	require.ErrorContains(t, r.Ready(), "parked messages cannot be read")
+	awaitNotReady(t, r, "parked messages cannot be read")
 	require.NoError(t, server.Restart(t.Context()))
 	require.Eventually(t, func() bool { return r.Stats().Handled == 10 && r.Ready() == nil }, soon, tick)
 	p.empty(t)
