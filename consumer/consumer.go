@@ -41,6 +41,7 @@ type Consumer struct {
 	policy policy
 	gate   *gate
 	crew   *crew
+	acks   *acks
 	pulls  [2]*pull // main, replay
 	lot    *lot     // nil without a Store
 	count  counters
@@ -89,6 +90,7 @@ func New(js jetstream.JetStream, dead DeadLetterer, cfg Config, routes ...envelo
 		// A handler that takes longer than most is none that counts.
 		company: company{patience: cfg.Consumer.AckWait, most: cfg.HandlerTimeout + cancelGrace + storeTimeout},
 	}
+	c.acks = newAcks(c.cfg.window(), func(m *message) { c.sent(m.ack()) })
 	c.gate.stand(c.order != nil)
 	c.hold.log = cfg.Logger.With("durable", cfg.Consumer.Durable)
 	c.mass = breaker{after: max(cfg.MassFailure, 0), gate: c.gate, log: c.hold.log, failing: map[string]bool{},

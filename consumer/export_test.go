@@ -270,3 +270,22 @@ func NewCrew(keep int) Crew { return Crew{newCrew(keep)} }
 // Run and Dismiss are run and dismiss.
 func (c Crew) Run(task func()) { c.run(task) }
 func (c Crew) Dismiss()        { c.dismiss() }
+
+// Acks is acks with numbers for messages.
+type Acks struct{ acks *acks }
+
+// NewAcks is newAcks with another delay.
+func NewAcks(inFlight int, delay time.Duration, send func(n int)) Acks {
+	a := newAcks(inFlight, func(m *message) { send(int(m.sequence)) })
+	a.delay = delay
+	return Acks{a}
+}
+
+// Add is add.
+func (a Acks) Add(n int) { a.acks.add(&message{sequence: uint64(n)}) }
+
+// Flush is flush.
+func (a Acks) Flush() { a.acks.flush() }
+
+// SetAckDelay has acks wait longer for others.
+func (c *Consumer) SetAckDelay(d time.Duration) { c.acks.delay = d }

@@ -184,14 +184,15 @@ func (g *gate) enter(ctx context.Context) bool {
 // leave frees the slot.
 func (g *gate) leave() { <-g.slots }
 
-// settle ends a taken message.
-func (g *gate) settle() {
+// settle ends a taken message, and reports whether it was the last one.
+func (g *gate) settle() (last bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.taken--
 	g.aside = min(g.aside, g.taken)
 	g.wake()
 	g.checkIdle()
+	return g.taken == 0
 }
 
 // pause keeps the main pull from asking until as many calls of resume.

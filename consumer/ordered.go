@@ -47,9 +47,9 @@ func (c *Consumer) receiveOrdered(d durable, raw *nats.Msg, stray bool) {
 	case missed:
 		c.pulls[0].stumble(errMissed)
 	case known:
-		c.sent(m.ack())
+		c.ack(m)
 	}
-	c.gate.settle()
+	c.depart()
 }
 
 // turnAway refuses a delivery that finds no room: nobody asked for it, or the gate
@@ -71,7 +71,7 @@ func (c *Consumer) turnAway(t *term, m *message) {
 // serve takes one message of an ordered consumer from arrival to settlement. If
 // the term ends before, it is left as it is, and at a shutdown given back.
 func (c *Consumer) serve(t *term, ticket *ticket, m *message) {
-	defer c.gate.settle()
+	defer c.depart()
 	beat := startHeartbeat(c.cfg.Consumer.AckWait/beats, func() {
 		if t.stands() { // another's message is not ours to keep
 			_ = m.inProgress()
@@ -264,7 +264,7 @@ func (c *Consumer) conclude(t *term, ticket *ticket, j *job, v verdict, beat *he
 	}
 	if v.action == moved {
 		beat.stop()
-		c.sent(j.m.ack())
+		c.ack(j.m)
 		t.lanes.leave(ticket)
 		return
 	}

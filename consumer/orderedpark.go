@@ -17,7 +17,7 @@ func (c *Consumer) receiveParked(l *lane, m *message) {
 	if !admitted || t == nil || !t.stands() {
 		c.release(m)
 		if admitted {
-			c.gate.settle()
+			c.depart()
 		}
 		return
 	}

@@ -88,7 +88,7 @@ func (c *Consumer) park(ctx context.Context, j *job, v verdict) {
 		return
 	}
 	c.lot.parked(v.delay)
-	c.sent(j.m.ack())
+	c.ack(j.m)
 }
 
 // parkedRow is a delivery as it is parked.

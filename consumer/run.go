@@ -157,14 +157,16 @@ var errDraining = errors.New("consumer: draining")
 
 // drain waits for the workers: softly, then with their ctx cancelled.
 func (c *Consumer) drain(interrupt context.CancelCauseFunc) error {
-	if !c.settled(c.cfg.DrainTimeout) {
+	if !c.awaitIdle(c.cfg.DrainTimeout) {
 		c.log.Warn("consumer: handlers outlast DrainTimeout; cancelling them", "durable", c.cfg.Consumer.Durable, "handlers", c.gate.inFlight())
 		interrupt(errShutdown)
-		if !c.settled(c.grace) {
+		if !c.awaitIdle(c.grace) {
+			c.acks.flush()
 			return &DrainError{Unfinished: c.gate.inFlight()}
 		}
 	}
 	// Acks are fire and forget: the connection may be closed right after Run.
+	c.acks.flush()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if err := c.js.Conn().FlushWithContext(ctx); err != nil {
@@ -173,8 +175,8 @@ func (c *Consumer) drain(interrupt context.CancelCauseFunc) error {
 	return nil
 }
 
-// settled waits until no message is in flight.
-func (c *Consumer) settled(limit time.Duration) bool {
+// awaitIdle waits until no message is in flight.
+func (c *Consumer) awaitIdle(limit time.Duration) bool {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {

@@ -82,7 +82,7 @@ func (c *Consumer) sent(err error) {
 
 // work takes one message from arrival to settlement.
 func (c *Consumer) work(ctx context.Context, m *message) {
-	defer c.gate.settle()
+	defer c.depart()
 	beat := startHeartbeat(c.cfg.Consumer.AckWait/beats, func() {
 		// One that fails settles nothing: a lost connection is Ready's to tell.
 		_ = m.inProgress()
@@ -312,7 +312,7 @@ func (c *Consumer) settle(ctx context.Context, j *job, v verdict, beat *heartbea
 		c.again(ctx, j, v)
 	case skip:
 		c.count.skipped.Add(1)
-		c.sent(j.m.ack())
+		c.ack(j.m)
 	case reject:
 		c.count.rejected.Add(1)
 		c.logFailure(ctx, j, "consumer: malformed replay instruction; the letter it may have meant is untouched", v)
@@ -331,5 +331,22 @@ func (c *Consumer) acknowledge(j *job, v verdict) {
 	} else {
 		c.count.handled.Add(1)
 	}
-	c.sent(j.m.ack())
+	c.ack(j.m)
+}
+
+// ack acknowledges a message: soon, if the server waits for that.
+func (c *Consumer) ack(m *message) {
+	if m.parked != nil {
+		c.sent(m.ack())
+		return
+	}
+	c.acks.add(m)
+}
+
+// depart ends the stay of a message that is settled. The acks that wait for those
+// of others go when there are no others.
+func (c *Consumer) depart() {
+	if c.gate.settle() {
+		c.acks.flush()
+	}
 }
