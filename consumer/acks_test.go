@@ -67,3 +67,14 @@ func TestAckDoesNotWaitForAHandlerThatTakesLong(t *testing.T) {
 		return err == nil && info.Delivered.Stream == 3 && info.NumAckPending == 1
 	}, soon, tick)
 }
+
+// Where handlers take longer than sending an ack, every ack goes by itself.
+func TestAckThatFollowsNoOtherCloselyDoesNotWait(t *testing.T) {
+	t.Parallel()
+	var sent []int
+	a := consumer.NewAcks(80, time.Hour, func(n int) { sent = append(sent, n) })
+	a.Add(0)
+	a.SetGap(0) // it comes long after that
+	a.Add(1)
+	require.Equal(t, []int{0, 1}, sent)
+}
