@@ -277,19 +277,17 @@ type Acks struct{ acks *acks }
 // NewAcks is newAcks with another delay.
 func NewAcks(inFlight int, delay time.Duration, send func(n int)) Acks {
 	a := newAcks(inFlight, func(m *message) { send(int(m.sequence)) })
-	a.delay, a.gap = delay, delay
-	a.last = time.Now()
+	a.delay = delay
 	return Acks{a}
 }
 
-// Add is add.
-func (a Acks) Add(n int) { a.acks.add(&message{sequence: uint64(n)}) }
+// Add is add; took is how long the handler took.
+func (a Acks) Add(n int, took time.Duration) {
+	a.acks.add(&message{sequence: uint64(n)}, time.Now().Add(-took))
+}
 
 // Flush is flush.
 func (a Acks) Flush() { a.acks.flush() }
 
 // SetAckDelay has acks wait longer for others.
-func (c *Consumer) SetAckDelay(d time.Duration) { c.acks.delay, c.acks.gap = d, d }
-
-// SetGap sets how long after another one an ack does not wait.
-func (a Acks) SetGap(d time.Duration) { a.acks.gap = d }
+func (c *Consumer) SetAckDelay(d time.Duration) { c.acks.delay = d }

@@ -47,7 +47,7 @@ func (c *Consumer) receiveOrdered(d durable, raw *nats.Msg, stray bool) {
 	case missed:
 		c.pulls[0].stumble(errMissed)
 	case known:
-		c.ack(m)
+		c.sent(m.ack())
 	}
 	c.depart()
 }
@@ -264,7 +264,7 @@ func (c *Consumer) conclude(t *term, ticket *ticket, j *job, v verdict, beat *he
 	}
 	if v.action == moved {
 		beat.stop()
-		c.ack(j.m)
+		c.ack(j)
 		t.lanes.leave(ticket)
 		return
 	}

@@ -88,7 +88,7 @@ func (c *Consumer) park(ctx context.Context, j *job, v verdict) {
 		return
 	}
 	c.lot.parked(v.delay)
-	c.ack(j.m)
+	c.ack(j)
 }
 
 // parkedRow is a delivery as it is parked.

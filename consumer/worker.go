@@ -312,7 +312,7 @@ func (c *Consumer) settle(ctx context.Context, j *job, v verdict, beat *heartbea
 		c.again(ctx, j, v)
 	case skip:
 		c.count.skipped.Add(1)
-		c.ack(j.m)
+		c.ack(j)
 	case reject:
 		c.count.rejected.Add(1)
 		c.logFailure(ctx, j, "consumer: malformed replay instruction; the letter it may have meant is untouched", v)
@@ -331,16 +331,16 @@ func (c *Consumer) acknowledge(j *job, v verdict) {
 	} else {
 		c.count.handled.Add(1)
 	}
-	c.ack(j.m)
+	c.ack(j)
 }
 
 // ack acknowledges a message: soon, if the server waits for that.
-func (c *Consumer) ack(m *message) {
-	if m.parked != nil {
-		c.sent(m.ack())
+func (c *Consumer) ack(j *job) {
+	if j.m.parked != nil {
+		c.sent(j.m.ack())
 		return
 	}
-	c.acks.add(m)
+	c.acks.add(j.m, j.begun)
 }
 
 // depart ends the stay of a message that is settled. The acks that wait for those
