@@ -23,7 +23,7 @@ import (
 
 const (
 	// soon bounds what takes milliseconds.
-	soon = 20 * time.Second
+	soon = time.Minute
 	tick = 2 * time.Millisecond
 )
 
