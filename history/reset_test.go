@@ -91,14 +91,21 @@ func TestAMessageInHandSurvivesAReset(t *testing.T) {
 	b.settled(t)
 }
 
-func TestADryRunOfAResetChangesNothing(t *testing.T) {
-	t.Parallel()
+// served has a consumer handle n events, and counts them.
+func served(t *testing.T, n int) (*bundle, *tally) {
+	t.Helper()
 	b := setup(t)
 	added := eventType("added", 1)
-	b.publish(t, added, "server-1", 4)
-	var seen tally
-	b.serve(t, declared(topology.StartFirst()), counting(added, &seen))
+	b.publish(t, added, "server-1", n)
+	seen := &tally{}
+	b.serve(t, declared(topology.StartFirst()), counting(added, seen))
 	b.settled(t)
+	return b, seen
+}
+
+func TestADryRunOfAResetChangesNothing(t *testing.T) {
+	t.Parallel()
+	b, seen := served(t, 4)
 	before := b.info(t)
 	r := asked(0)
 	r.Since, r.DryRun = b.storedAt(t, 3), true
@@ -116,19 +123,14 @@ func TestADryRunOfAResetChangesNothing(t *testing.T) {
 // Who reset a durable and why is found with stock tools, the last ten times.
 func TestAResetIsAudited(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	added := eventType("added", 1)
-	b.publish(t, added, "server-1", 2)
-	var seen tally
-	b.serve(t, declared(topology.StartFirst()), counting(added, &seen))
+	b, _ := served(t, 2)
 	for i := range 12 {
-		b.settled(t)
 		r := asked(2)
 		r.Reason = fmt.Sprintf("DV-%d", 400+i)
 		_, err := history.ResetDurable(t.Context(), b.js, here(), r)
 		require.NoError(t, err)
+		b.settled(t)
 	}
-	b.settled(t)
 	var reasons []string
 	metadata := b.info(t).Config.Metadata
 	for name, value := range metadata {
@@ -177,12 +179,7 @@ func (s *changingStream) CreateConsumer(ctx context.Context, cfg jetstream.Consu
 // written back by the note of the reset.
 func TestTheNoteOfAResetKeepsWhatOthersChanged(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	added := eventType("added", 1)
-	b.publish(t, added, "server-1", 2)
-	var seen tally
-	b.serve(t, declared(topology.StartFirst()), counting(added, &seen))
-	b.settled(t)
+	b, _ := served(t, 2)
 	js := &changing{JetStream: b.js, do: func() {
 		cfg := b.info(t).Config
 		cfg.MaxAckPending = 7
@@ -276,12 +273,7 @@ func TestADurableGoesBackToItsDeclaredStartOnly(t *testing.T) {
 
 func TestAResetBeyondTheHorizonOfTheInboxIsSaidTwice(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
-	added := eventType("added", 1)
-	b.publish(t, added, "server-1", 2)
-	var seen tally
-	b.serve(t, declared(topology.StartFirst()), counting(added, &seen))
-	b.settled(t)
+	b, _ := served(t, 2)
 	r := asked(1)
 	r.Horizon = 1
 	plan, err := history.ResetDurable(t.Context(), b.js, here(), r)
