@@ -61,7 +61,7 @@ func (f *factory) maintain(ctx context.Context, do func(*pgx.Conn) error) error 
 		return err
 	}
 	err = do(conn)
-	f.put(conn)
+	f.put(ctx, conn)
 	return err
 }
 
@@ -79,8 +79,11 @@ func (f *factory) take(ctx context.Context) (*pgx.Conn, error) {
 }
 
 // put keeps a connection for the next one, unless an error has closed it.
-func (f *factory) put(conn *pgx.Conn) {
-	if conn.IsClosed() {
+func (f *factory) put(ctx context.Context, conn *pgx.Conn) {
+	// When a write took long, on a loaded machine, the driver reads in the background
+	// until the next answer. Nobody may find that goroutine.
+	if conn.IsClosed() || conn.PgConn().SyncConn(ctx) != nil {
+		_ = conn.Close(ctx) // the next one opens another
 		return
 	}
 	f.mu.Lock()
