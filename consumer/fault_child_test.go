@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -40,13 +41,21 @@ const (
 	postgresEnv = "CONSUMER_TEST_POSTGRES"
 )
 
-// What a replica prints about a message: its route was called, its effect is in
-// the open transaction, its route returned and the ack is next.
+// What a replica prints: that it is ready, or was told to stop; and about a message
+// that its route was called, its effect is in the open transaction, its route
+// returned and the ack is next.
 const (
-	lineReady   = "ready"
-	lineStart   = "start "
-	lineApplied = "applied "
-	lineEnd     = "end "
+	lineReady    = "ready "
+	lineStopping = "stopping "
+	lineStart    = "start "
+	lineApplied  = "applied "
+	lineEnd      = "end "
+)
+
+// Where holdHandlers keeps handlers: each place is an advisory lock.
+const (
+	beforeCommit = 1
+	beforeAck    = 2
 )
 
 // replicaPace is how long a replica's handler takes, and how long it takes from
@@ -55,13 +64,14 @@ const replicaPace = 20 * time.Millisecond
 
 func replicaDurable(ackWait time.Duration) topology.Consumer {
 	c := crashDurable()
-	c.AckWait, c.MaxAckPending = ackWait, 20
+	c.AckWait, c.MaxAckPending = ackWait, 100
 	return c
 }
 
 // childParts is what a child process connects to.
 type childParts struct {
 	js    jetstream.JetStream
+	pool  *pgxpool.Pool
 	in    *inbox.Inbox
 	queue *dlq.Queue
 }
@@ -74,11 +84,10 @@ func openChild(ctx context.Context) (p childParts, err error) {
 	if p.js, err = jetstream.New(nc); err != nil {
 		return p, err
 	}
-	pool, err := pgxpool.New(ctx, os.Getenv(postgresEnv))
-	if err != nil {
+	if p.pool, err = pgxpool.New(ctx, os.Getenv(postgresEnv)); err != nil {
 		return p, err
 	}
-	if p.in, err = inbox.New(pool, "plattform__servers", inbox.Config{}); err != nil {
+	if p.in, err = inbox.New(p.pool, "plattform__servers", inbox.Config{}); err != nil {
 		return p, err
 	}
 	p.queue, err = dlq.Open(ctx, p.js, subject.Plattform, dlq.Config{})
@@ -99,10 +108,11 @@ func replicaChild() error {
 	}
 	c, err := consumer.New(p.js, p.queue, consumer.Config{
 		Consumer: replicaDurable(ackWait), Store: p.in, Concurrency: 8, Logger: slog.New(slog.DiscardHandler),
-	}, told(applying(p.in, func(line string) { fmt.Println(line) })))
+	}, told(p.pool, applying(p.in, func(line string) { fmt.Println(line) })))
 	if err != nil {
 		return err
 	}
+	context.AfterFunc(ctx, func() { fmt.Println(lineStopping) })
 	go func() {
 		for c.Ready() != nil {
 			<-time.After(tick)
@@ -120,30 +130,35 @@ func applying(in *inbox.Inbox, say func(line string)) envelope.Route {
 			return err
 		}
 		say(lineApplied + m.Envelope.Subject)
-		_, err := tx.Exec(ctx, `select pg_sleep($1), pg_advisory_xact_lock_shared(1)`, replicaPace.Seconds())
+		_, err := tx.Exec(ctx, passHold, replicaPace.Seconds(), beforeCommit)
 		return err
 	})
 }
 
-// holdHandlers keeps the handlers of all processes from returning until the
-// function that it returns is called.
-func holdHandlers(t *testing.T, pool *pgxpool.Pool) (release func()) {
+// passHold takes its time, and waits at a place where a test holds handlers.
+const passHold = `select pg_sleep($1), pg_advisory_xact_lock_shared($2)`
+
+// holdHandlers keeps the handlers of all processes at a place until the function
+// that it returns is called.
+func holdHandlers(t *testing.T, pool *pgxpool.Pool, place int) (release func()) {
 	t.Helper()
 	tx, err := pool.Begin(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = tx.Rollback(context.Background()) }) // released already, or failed before
-	_, err = tx.Exec(t.Context(), `select pg_advisory_xact_lock(1)`)
+	_, err = tx.Exec(t.Context(), `select pg_advisory_xact_lock($1)`, place)
 	require.NoError(t, err)
 	return func() { require.NoError(t, tx.Rollback(t.Context())) }
 }
 
 // told prints when a route is called and when it has returned, which it delays.
-func told(r envelope.Route) envelope.Route {
+func told(pool *pgxpool.Pool, r envelope.Route) envelope.Route {
 	handle := r.Handle
 	r.Handle = func(ctx context.Context, d *envelope.Delivery) error {
 		fmt.Println(lineStart + d.Envelope.Subject)
 		err := handle(ctx, d)
-		<-time.After(replicaPace)
+		if err == nil {
+			_, _ = pool.Exec(ctx, passHold, replicaPace.Seconds(), beforeAck) // a stop ends it: no verdict
+		}
 		fmt.Println(lineEnd + d.Envelope.Subject)
 		return err
 	}
@@ -192,6 +207,7 @@ func (r *replicas) letters(t *testing.T) map[string]envelope.Class {
 // replica is a consumer in a process of its own.
 type replica struct {
 	cmd  *exec.Cmd
+	name string        // of its connections to the database
 	read chan struct{} // closed when all it printed is read
 
 	mu     sync.Mutex
@@ -204,10 +220,10 @@ type replica struct {
 // start starts a replica; awaitReady waits for it.
 func (r *replicas) start(t *testing.T) *replica {
 	t.Helper()
-	p := &replica{read: make(chan struct{}), counts: map[string]int{}, starts: map[string]int{}, open: map[string]bool{}}
+	p := &replica{name: "replica-" + rand.Text(), read: make(chan struct{}), counts: map[string]int{}, starts: map[string]int{}, open: map[string]bool{}}
 	p.cmd = exec.Command(os.Args[0], "-test.run=^$")
 	p.cmd.Env = append(os.Environ(), replicaEnv+"="+r.declared.AckWait.String(),
-		natsEnv+"="+r.server.URL(), postgresEnv+"="+connString(r.pool)+" pool_max_conns=8",
+		natsEnv+"="+r.server.URL(), postgresEnv+"="+connString(r.pool)+" pool_max_conns=8 application_name="+p.name,
 		"GORACE=atexit_sleep_ms=0") // else the race detector waits 1 s at the exit
 	p.cmd.Stderr = t.Output()
 	out, err := p.cmd.StdoutPipe()
@@ -230,7 +246,7 @@ func (p *replica) listen(out io.Reader) {
 		p.mu.Lock()
 		p.counts[kind+" "]++
 		switch kind + " " {
-		case lineReady + " ":
+		case lineReady:
 			p.ready = true
 		case lineStart:
 			p.starts[name]++
@@ -265,9 +281,34 @@ func (p *replica) inFlight() []string {
 	return slices.Collect(maps.Keys(p.open))
 }
 
+// awaitHeld waits until a handler of the process is held at a place. It stays there.
+func (p *replica) awaitHeld(t *testing.T, pool *pgxpool.Pool, place int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var held bool
+		err := pool.QueryRow(t.Context(), `
+select exists (select from pg_locks l join pg_stat_activity a using (pid)
+   where l.locktype = 'advisory' and l.objid = $1 and not l.granted and a.datname = current_database() and a.application_name = $2)`,
+			place, p.name).Scan(&held)
+		return err == nil && held
+	}, soon, tick, "it gets no message")
+}
+
 func (p *replica) signal(t *testing.T, s syscall.Signal) {
 	t.Helper()
 	require.NoError(t, p.cmd.Process.Signal(s))
+}
+
+// freeze stops the process with SIGSTOP, and returns when it stands still: on a
+// loaded machine its threads run on for a while.
+func (p *replica) freeze(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGSTOP)
+	require.Eventually(t, func() bool {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(p.cmd.Process.Pid, &status, syscall.WUNTRACED|syscall.WNOHANG, nil)
+		return err == nil && pid > 0 && status.Stopped()
+	}, soon, time.Millisecond, "it does not stop")
 }
 
 // wait waits for the end of the process and returns how it ended. All that it

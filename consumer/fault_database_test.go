@@ -82,7 +82,7 @@ func TestOutageOfTheDatabaseInMidFlightCostsNothing(t *testing.T) {
 	require.Error(t, r.Ready(), "nobody hears of the outage")
 	require.NoError(t, f.server.Restart(t.Context()))
 	f.settled(t)
-	require.Eventually(t, func() bool { return r.Ready() == nil }, soon, tick)
+	awaitReady(t, r)
 	requireOnce(t, f.pool, names)
 	require.Empty(t, f.graves.all())
 	for name, n := range attempts {

@@ -134,5 +134,5 @@ func TestPoisonAmongGoodMessagesIsOneDeadLetter(t *testing.T) {
 	require.ErrorAs(t, letters[0].Err, &violation)
 	require.Equal(t, "23514", violation.Code)
 	require.Len(t, starts.names(), len(names)+3)
-	require.NoError(t, r.Ready())
+	awaitReady(t, r)
 }

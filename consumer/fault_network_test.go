@@ -174,7 +174,7 @@ func TestDurableDeletedWhileDisconnectedIsTakenUpAgain(t *testing.T) {
 			names := numbered(60)
 			f.publish(t, names[:20]...)
 			f.settled(t)
-			release := holdHandlers(t, f.pool)
+			release := holdHandlers(t, f.pool, beforeCommit)
 			f.publish(t, names[20:23]...)
 			require.Eventually(t, func() bool { return waitingFor(t, f.pool, "advisory") == 3 }, soon, tick)
 
@@ -194,7 +194,7 @@ func TestDurableDeletedWhileDisconnectedIsTakenUpAgain(t *testing.T) {
 			}
 			f.publish(t, names[40:]...)
 			f.settled(t)
-			require.Eventually(t, func() bool { return r.Ready() == nil }, soon, tick)
+			awaitReady(t, r)
 			requireOnce(t, f.pool, names)
 			require.Empty(t, f.graves.all())
 			require.EqualValues(t, 23, r.Stats().Duplicates)

@@ -116,7 +116,7 @@ func (b *bundle) new(t *testing.T, cfg consumer.Config, routes ...envelope.Route
 func (b *bundle) run(t *testing.T, cfg consumer.Config, routes ...envelope.Route) *running {
 	t.Helper()
 	r := start(t, b.new(t, cfg, routes...))
-	require.Eventually(t, func() bool { return r.Ready() == nil }, soon, tick)
+	awaitReady(t, r)
 	return r
 }
 
@@ -127,6 +127,13 @@ func start(t *testing.T, c *consumer.Consumer) *running {
 	go func() { r.done <- c.Run(ctx) }()
 	t.Cleanup(func() { _ = r.stop() })
 	return r
+}
+
+// awaitReady waits until nothing keeps c from fetching. On a loaded machine a request
+// that is answered late is a reason, too, at any time.
+func awaitReady(t *testing.T, c interface{ Ready() error }) {
+	t.Helper()
+	require.Eventually(t, func() bool { return c.Ready() == nil }, soon, tick, "it is not ready")
 }
 
 // awaitNotReady waits until Ready gives a reason that contains text.
