@@ -52,7 +52,7 @@ func TestRefusedDeadLettersPauseTheConsumer(t *testing.T) {
 	b.settled(t)
 	require.Equal(t, []string{"bad", "good1", "good2"}, starts.names())
 	require.Len(t, b.graves.all(), 1)
-	require.NoError(t, r.Ready())
+	awaitReady(t, r)
 }
 
 // What an operator replays is handled meanwhile by a free worker.
@@ -154,7 +154,7 @@ func TestTheHandlersStoreIsMarkedBeforeTheOriginalIsTerminated(t *testing.T) {
 	b.settled(t)
 	require.Equal(t, []string{letterID, letterID, letterID}, steps.all())
 	require.Len(t, b.graves.all(), 1)
-	require.NoError(t, r.Ready())
+	awaitReady(t, r)
 }
 
 // Another copy of the message had its effect while this one failed for the last
@@ -273,7 +273,7 @@ func TestForgedStatusIsADeadLetterAndNotAStatus(t *testing.T) {
 	}
 	b.publish(t, "good")
 	b.settled(t)
-	require.NoError(t, r.Ready())
+	awaitReady(t, r)
 	require.Equal(t, []string{"good"}, starts.names())
 }
 

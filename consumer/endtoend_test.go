@@ -67,7 +67,7 @@ func (p *platform) start(t *testing.T) *running {
 	c, err := consumer.New(p.js, p.queue, p.config(), route)
 	require.NoError(t, err)
 	r := start(t, c)
-	require.Eventually(t, func() bool { return r.Ready() == nil }, soon, tick)
+	awaitReady(t, r)
 	return r
 }
 
@@ -140,7 +140,7 @@ func TestFullDeadLetterStreamPausesUntilThereIsRoom(t *testing.T) {
 	_, err := p.js.UpdateStream(t.Context(), letters.Config())
 	require.NoError(t, err)
 	p.settled(t)
-	require.NoError(t, r.Ready())
+	awaitReady(t, r)
 	require.Len(t, p.letters(t), 2)
 }
 

@@ -197,9 +197,9 @@ func TestReadySaysThatAllWorkersHang(t *testing.T) {
 		handle(func(context.Context, received) error { <-release; return nil }))
 	c.SetGrace(20 * time.Millisecond)
 	start(t, c)
-	require.Eventually(t, func() bool { return c.Ready() == nil }, soon, tick)
+	awaitReady(t, c)
 	b.publish(t, "a", "b")
 	awaitNotReady(t, c, "2 handlers outlast HandlerTimeout")
 	close(release)
-	require.Eventually(t, func() bool { return c.Ready() == nil }, soon, tick)
+	awaitReady(t, c)
 }

@@ -126,7 +126,7 @@ func TestOneLinePerChangeOfState(t *testing.T) {
 	require.Eventually(t, func() bool { return b.graves.attempts() >= 12 }, soon, tick)
 	b.graves.set(nil, nil)
 	b.settled(t)
-	require.Eventually(t, func() bool { return r.Ready() == nil }, soon, tick)
+	awaitReady(t, r)
 	require.Len(t, log.lines("a dead letter cannot be stored or resolved"), 1)
 	require.Len(t, log.lines("no message waits for the dead-letter store any more"), 1)
 }

@@ -236,7 +236,7 @@ func TestReplaysThatWaitForAnotherLetterAreNoMassFailure(t *testing.T) {
 		h.send(t, m)
 	}
 	require.Eventually(t, func() bool { return r.Stats().Released >= 4 }, soon, tick)
-	require.NoError(t, r.Ready())
+	awaitReady(t, r)
 }
 
 // raised2 is a version that nobody here handles.

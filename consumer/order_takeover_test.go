@@ -155,7 +155,7 @@ func TestOutageOfTheDatabaseEndsTheTermAndKeepsTheOrder(t *testing.T) {
 	awaitNotReady(t, r, "lease")
 	require.NoError(t, server.Restart(t.Context()))
 	l.awaitEffects(t, "late", 1, 2, 3)
-	require.Eventually(t, func() bool { return r.Ready() == nil }, soon, tick)
+	awaitReady(t, r)
 	require.Empty(t, l.graves.all())
 }
 
@@ -177,7 +177,7 @@ func TestStandbyIsReadyAndTakesOverAfterADrain(t *testing.T) {
 	l.count(t, "b", 1, 2, 3)
 	<-begun
 	require.False(t, standby.Stats().Active)
-	require.NoError(t, standby.Ready())
+	awaitReady(t, standby)
 	stopped := make(chan error, 1)
 	go func() { stopped <- active.stop() }()
 	require.Eventually(t, func() bool { return active.Ready() != nil }, soon, tick)
@@ -216,7 +216,7 @@ func TestStuckHeadStopsFetchingAtMaxAhead(t *testing.T) {
 	require.LessOrEqual(t, handled, 120)
 	close(finish)
 	l.settled(t)
-	require.NoError(t, r.Ready())
+	awaitReady(t, r)
 	require.Equal(t, numbers, l.effects("free"))
 }
 

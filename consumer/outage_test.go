@@ -61,7 +61,7 @@ func TestRestartedServerIsTakenUpAgain(t *testing.T) {
 		return err != nil && strings.Contains(err.Error(), "not connected")
 	}, soon, tick)
 	server.Restart(t)
-	require.Eventually(t, func() bool { return r.Ready() == nil }, soon, tick)
+	awaitReady(t, r)
 	b.publish(t, "b")
 	b.settled(t)
 	require.Equal(t, uint64(2), r.Stats().Handled)
@@ -107,7 +107,7 @@ func TestStartWaitsForTheBroker(t *testing.T) {
 	r := start(t, b.new(t, b.config(), handle(ignore)))
 	require.Eventually(t, func() bool { return r.Ready() != nil }, soon, tick)
 	server.Restart(t)
-	require.Eventually(t, func() bool { return r.Ready() == nil }, soon, tick)
+	awaitReady(t, r)
 }
 
 // A server that answers every request at once, without a message and without an

@@ -119,7 +119,7 @@ func TestLongDelayHoldsNoPlaceAndTheOthersFlow(t *testing.T) {
 	s := r.Stats()
 	require.Equal(t, []uint64{9, 30, 9}, []uint64{s.Parked, s.Handled, s.Retried})
 	require.Equal(t, 9, s.Waiting)
-	require.NoError(t, r.Ready())
+	awaitReady(t, r)
 	var remaining time.Duration
 	require.NoError(t, p.pool.QueryRow(t.Context(), `select min(due_at) - clock_timestamp() from messaging.inbox_parked`).Scan(&remaining))
 	require.InDelta(t, time.Hour, remaining, float64(time.Minute))
@@ -369,7 +369,7 @@ func TestTooManyParkedMessagesStayWithTheServerAndReadySaysSo(t *testing.T) {
 	_, err := p.pool.Exec(t.Context(), `delete from messaging.inbox_parked`)
 	require.NoError(t, err)
 	r.SetSurvey(10 * time.Millisecond)
-	require.Eventually(t, func() bool { return r.Ready() == nil }, soon, tick)
+	awaitReady(t, r)
 	require.Len(t, log.lines("as many messages are parked as may be"), 1)
 }
 

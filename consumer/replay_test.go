@@ -112,7 +112,7 @@ func TestHandledReplayWaitsUntilItsLetterIsResolved(t *testing.T) {
 	require.Empty(t, b.graves.all())
 	require.Zero(t, r.Stats().Retried)
 	require.Equal(t, uint64(1), r.Stats().Handled)
-	require.NoError(t, r.Ready())
+	awaitReady(t, r)
 }
 
 func TestShutdownGivesBackAReplayWhoseLetterIsNotResolved(t *testing.T) {
@@ -164,7 +164,7 @@ func TestMalformedReplayIsRejected(t *testing.T) {
 	require.Eventually(t, func() bool { return r.Stats().Rejected == 3 }, soon, tick)
 	b.replaysSettled(t)
 	require.Equal(t, envelope.ClassSecurity, b.graves.await(t, 1)[0].Class, "of the doubled header")
-	require.NoError(t, r.Ready())
+	awaitReady(t, r)
 }
 
 // Main and replay share one worker: a replay does not wait for a busy main pull

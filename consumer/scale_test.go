@@ -79,5 +79,5 @@ func TestLeaderChangesLoseNothing(t *testing.T) {
 	}
 	b.settled(t)
 	require.Subset(t, handled.names(), names)
-	require.Eventually(t, func() bool { return r.Ready() == nil }, soon, tick)
+	awaitReady(t, r)
 }

@@ -43,5 +43,5 @@ func TestStandbyIsReadyAgainWhenItsDurableIs(t *testing.T) {
 	require.NoError(t, l.in.Release(t.Context(), f))
 	l.count(t, "key", 1, 2)
 	l.awaitEffects(t, "key", 1, 2)
-	require.NoError(t, r.Ready())
+	awaitReady(t, r)
 }
