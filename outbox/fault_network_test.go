@@ -105,7 +105,7 @@ func TestSingleAnswersLostAreHarmless(t *testing.T) {
 	far := w.connect(t, b)
 	var answers atomic.Int64
 	w.loseAnswers(func([]byte) bool { return answers.Add(1)%20 == 0 })
-	far.relay(t, outbox.RelayConfig{AckTimeout: 100 * time.Millisecond, PageRows: 70})
+	far.relay(t, outbox.RelayConfig{AckTimeout: 500 * time.Millisecond, PageRows: 70})
 	counter := map[string]int{}
 	for range 7 {
 		b.enqueueOnKeys(t, counter, 30)
