@@ -155,6 +155,18 @@ func (c *child) signal(t *testing.T, s os.Signal) {
 	require.NoError(t, c.cmd.Process.Signal(s))
 }
 
+// freeze stops the child with SIGSTOP, and returns when it stands still: on a loaded
+// machine its threads run on for a while.
+func (c *child) freeze(t *testing.T) {
+	t.Helper()
+	c.signal(t, syscall.SIGSTOP)
+	require.Eventually(t, func() bool {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(c.cmd.Process.Pid, &status, syscall.WUNTRACED|syscall.WNOHANG, nil)
+		return err == nil && pid > 0 && status.Stopped()
+	}, 20*time.Second, time.Millisecond, "it does not stop")
+}
+
 func (c *child) kill() {
 	_ = c.cmd.Process.Signal(syscall.SIGKILL)
 	_, _ = io.Copy(io.Discard, c.stdout)
@@ -335,7 +347,7 @@ func TestDatabaseKilledAfterRollbacksAndAnIdlePollStillPublishes(t *testing.T) {
 	run(t, r)
 	b.enqueue(t, "a", 1)
 	b.requireStored(t, "DV_MASKIN_EVT", 1)
-	require.Eventually(t, func() bool { return unpublished(t, b) == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return unpublished(t, b) == 0 }, 20*time.Second, time.Millisecond)
 	requireAsleep(t, b, true) // its mark is the last thing it writes
 
 	rolledBack := b.rollBackMany(t, 300)

@@ -82,13 +82,13 @@ var moments = map[string]func(*testing.T, *frozen) (late func()){
 	"its page is stored and the cursor not moved": func(t *testing.T, f *frozen) func() {
 		f.enqueueOnKeys(t, f.counter, frozenKeys)
 		f.process.await(t, stoppedLine)
-		f.process.signal(t, syscall.SIGSTOP)
+		f.process.freeze(t)
 		return func() { f.process.goOn(t) }
 	},
 	"it is in the middle of a walk": func(t *testing.T, f *frozen) func() {
 		require.NoError(t, f.commitRuns(t.Context(), f.counter, 0, frozenKeys, 5)) // several pages
 		f.process.await(t, stoppedLine)
-		f.process.signal(t, syscall.SIGSTOP)
+		f.process.freeze(t)
 		require.True(t, f.status(t).Walking)
 		return func() { f.process.goOn(t) }
 	},
@@ -98,7 +98,7 @@ var moments = map[string]func(*testing.T, *frozen) (late func()){
 		f.database.trap.Store(true)
 		f.process.goOn(t)
 		require.Eventually(t, func() bool { return !f.database.trap.Load() }, 20*time.Second, time.Millisecond)
-		f.process.signal(t, syscall.SIGSTOP)
+		f.process.freeze(t)
 		return func() {
 			var now time.Time
 			require.NoError(t, f.pool.QueryRow(t.Context(), "select clock_timestamp()").Scan(&now))
@@ -110,7 +110,7 @@ var moments = map[string]func(*testing.T, *frozen) (late func()){
 		f.broker.answers.close()
 		f.enqueueOnKeys(t, f.counter, frozenKeys)
 		f.requireStored(t, events, 1+frozenKeys)
-		f.process.signal(t, syscall.SIGSTOP)
+		f.process.freeze(t)
 		return func() {
 			f.process.goOn(t)
 			f.broker.answers.open()
@@ -121,7 +121,7 @@ var moments = map[string]func(*testing.T, *frozen) (late func()){
 		before := f.broker.sent.Load()
 		f.enqueueOnKeys(t, f.counter, frozenKeys)
 		require.Eventually(t, func() bool { return f.broker.sent.Load() == before+frozenKeys }, 20*time.Second, time.Millisecond)
-		f.process.signal(t, syscall.SIGSTOP)
+		f.process.freeze(t)
 		return func() {
 			f.process.goOn(t)
 			answered := f.broker.answered.Load()
