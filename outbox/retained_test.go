@@ -29,6 +29,7 @@ func TestRelayReadsEachRowAboutOnce(t *testing.T) {
 	const first, each, times = 10_000, 500, 3
 	const total = 1 + first + times*each
 	r := bundle{pool: own, js: b.js, out: b.out}.newRelay(t, outbox.RelayConfig{PageRows: 100})
+	r.ObserveEvery(time.Hour) // which counts what waits, so it reads rows too
 	var polls, published, followed atomic.Int64
 	r.OnPolled(func() { polls.Add(1) })
 	r.OnPublished(func(_ string, rows int) {
