@@ -64,14 +64,15 @@ func labels(set attribute.Set) (text string) {
 	return text
 }
 
-func (m meter) requirePoint(t testing.TB, name string, want func(float64) bool) {
+// requirePoint waits for a point, and returns all that were collected with it.
+func (m meter) requirePoint(t testing.TB, name string, want func(float64) bool) (points map[string]float64) {
 	t.Helper()
-	var points map[string]float64
 	require.Eventually(t, func() bool {
 		points = m.collect(t)
 		v, ok := points[name]
 		return ok && want(v)
 	}, 20*time.Second, 2*time.Millisecond, "%s never is as expected", name)
+	return points
 }
 
 func is(want float64) func(float64) bool { return func(got float64) bool { return got == want } }
@@ -93,8 +94,7 @@ func TestEveryInstanceMeasuresWhatWaits(t *testing.T) {
 	standby := b.newRelay(t, outbox.RelayConfig{Holder: "standby", LeaseTTL: time.Second, MeterProvider: provider})
 	standby.ObserveEvery(2 * time.Millisecond)
 	end := run(t, standby)
-	m.requirePoint(t, "dv.outbox.unpublished{DV_MASKIN_EVT}", is(2))
-	points := m.collect(t)
+	points := m.requirePoint(t, "dv.outbox.unpublished{DV_MASKIN_EVT}", is(2))
 	require.InDelta(t, 300, points["dv.outbox.oldest.age{DV_MASKIN_EVT}"], 60)
 	require.EqualValues(t, 0, points["dv.outbox.oldest.age{DV_NETT_CMD}"])
 	require.EqualValues(t, 1, points["dv.outbox.parked{DV_MASKIN_EVT}"])
@@ -105,8 +105,8 @@ func TestEveryInstanceMeasuresWhatWaits(t *testing.T) {
 	b.exec(t, "update messaging.outbox_lease set expires_at = clock_timestamp()")
 	m.requirePoint(t, "dv.outbox.leading", is(1))
 	m.requirePoint(t, "dv.outbox.lease.term", is(8))
-	m.requirePoint(t, "dv.outbox.unpublished{DV_MASKIN_EVT}", is(0))
-	require.EqualValues(t, 0, m.collect(t)["dv.outbox.oldest.age{DV_MASKIN_EVT}"])
+	points = m.requirePoint(t, "dv.outbox.unpublished{DV_MASKIN_EVT}", is(0))
+	require.EqualValues(t, 0, points["dv.outbox.oldest.age{DV_MASKIN_EVT}"])
 	end()
 	require.NotContains(t, m.collect(t), "dv.outbox.leading", "a relay that is gone still reports")
 }
