@@ -274,7 +274,7 @@ func (b *bundle) forgetMessageIDs(tb testing.TB) {
 		return err == nil && !ack.Duplicate
 	}
 	require.True(tb, probe())
-	require.Eventually(tb, probe, 10*time.Second, 20*time.Millisecond)
+	require.Eventually(tb, probe, 20*time.Second, 20*time.Millisecond)
 	s, err := b.js.Stream(tb.Context(), "DV_PLATTFORM_DLQOPS")
 	require.NoError(tb, err)
 	require.NoError(tb, s.Purge(tb.Context(), jetstream.WithPurgeSubject("dv.plattform.replay.probe")))
@@ -310,7 +310,7 @@ func TestAbandonedClaimIsTakenOverOnce(t *testing.T) {
 	require.Eventually(t, func() bool {
 		l := b.show(t, letters[9])
 		return time.Since(l.Marks[0].StoredAt) > time.Second
-	}, 10*time.Second, 50*time.Millisecond)
+	}, 20*time.Second, 50*time.Millisecond)
 	lease := dlq.Config{ClaimLease: time.Second}
 	race(t, letters, b.open(t, lease), b.open(t, lease))
 	require.Equal(t, 10, b.replays(t))
@@ -504,7 +504,7 @@ func TestTheHorizonIsOfTheFirstReplay(t *testing.T) {
 	r, err := b.queue.Replay(t.Context(), id, request("ola"))
 	require.NoError(t, err)
 	first := b.stored(t, "DV_PLATTFORM_DLQOPS", r.Sequence).Time
-	require.Eventually(t, func() bool { return time.Since(first) > horizon }, 10*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return time.Since(first) > horizon }, 20*time.Second, 20*time.Millisecond)
 	b.bury(t, b.replayFailed(t, r.Sequence, "no room"))
 	_, err = q.Replay(t.Context(), id, dry("ola"))
 	require.ErrorIs(t, err, dlq.ErrForgotten, "although the failure is young")

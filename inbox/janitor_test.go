@@ -397,7 +397,7 @@ func TestRunCleansAtOnceAndStopsCleanly(t *testing.T) {
 	j, done := b.janitor(t, inbox.JanitorConfig{}), make(chan error, 1)
 	require.Zero(t, j.Stats())
 	go func() { done <- j.Run(ctx) }()
-	require.Eventually(t, func() bool { return !j.Stats().LastSweep.IsZero() }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return !j.Stats().LastSweep.IsZero() }, 20*time.Second, time.Millisecond)
 	cancel()
 	require.NoError(t, <-done)
 	require.ErrorContains(t, j.Run(ctx), "called twice")
@@ -424,7 +424,7 @@ func TestReplicasDoNotRepeatASweep(t *testing.T) {
 	require.NoError(t, err)
 	done := make(chan error, 1)
 	go func() { done <- j.Run(ctx) }()
-	require.Eventually(t, func() bool { return ctx.Err() != nil || !j.Stats().LastSweep.IsZero() }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return ctx.Err() != nil || !j.Stats().LastSweep.IsZero() }, 20*time.Second, time.Millisecond)
 	cancel()
 	require.NoError(t, <-done)
 	require.Zero(t, j.Stats())
@@ -468,7 +468,7 @@ func TestSweepReadsByIndexAlone(t *testing.T) {
 	require.EqualValues(t, 5_000, swept.Deleted)
 	pool.Close() // what a connection counted is told at its end
 	const counted = ` from pg_stat_all_tables where relname = 'inbox_messages_other'`
-	require.Eventually(t, func() bool { return b.count(t, `select n_tup_del::int`+counted) == 5_000 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return b.count(t, `select n_tup_del::int`+counted) == 5_000 }, 20*time.Second, 10*time.Millisecond)
 	require.Zero(t, b.count(t, `select seq_tup_read::int`+counted))
 	require.Less(t, b.count(t, `select idx_tup_fetch::int`+counted), 5_100, "each row is read once, and deleted by its place")
 	require.Less(t, statements.Load(), int64(20), "a few for each batch")

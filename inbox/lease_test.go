@@ -50,7 +50,7 @@ func TestLeaseHasOneHolderUntilItRunsOutOrIsReleased(t *testing.T) {
 	third, held := try("b", time.Millisecond)
 	require.True(t, held)
 	require.Equal(t, int64(3), third.Term)
-	require.Eventually(t, func() bool { _, held := try("c", time.Minute); return held }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { _, held := try("c", time.Minute); return held }, 20*time.Second, time.Millisecond)
 	held, err = b.in.Renew(t.Context(), third, time.Minute)
 	require.NoError(t, err)
 	require.False(t, held)
@@ -168,7 +168,7 @@ func TestCommitAfterTheTakeOverComesBeforeTheSuccessorsNextMessage(t *testing.T)
 	go func() { second <- b.route().Handle(context.Background(), again) }()
 	require.Eventually(t, func() bool {
 		return b.count(t, `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) == 1
-	}, 10*time.Second, time.Millisecond)
+	}, 20*time.Second, time.Millisecond)
 	close(finish)
 	require.NoError(t, <-first)
 	require.ErrorIs(t, <-second, envelope.ErrAlreadyProcessed)
@@ -239,7 +239,7 @@ create trigger slow after insert on messaging.inbox_held_keys for each row execu
 	go func() { holding <- b.in.Hold(context.Background(), old, key) }()
 	require.Eventually(t, func() bool {
 		return b.count(t, `select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`) == 1
-	}, 10*time.Second, time.Millisecond)
+	}, 20*time.Second, time.Millisecond)
 	held, err := b.in.HeldKeys(t.Context(), b.acquire(t, "a", time.Minute))
 	require.NoError(t, err)
 	require.Equal(t, []envelope.HeldKey{key}, held)

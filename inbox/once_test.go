@@ -105,7 +105,7 @@ func (b *bundle) second(t *testing.T, m inbox.Message) <-chan error {
 	go func() { done <- b.in.Once(t.Context(), m, apply(m)) }()
 	require.Eventually(t, func() bool {
 		return b.count(t, `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) == 1
-	}, 10*time.Second, time.Millisecond)
+	}, 20*time.Second, time.Millisecond)
 	return done
 }
 

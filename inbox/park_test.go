@@ -369,7 +369,7 @@ create trigger slow after insert on messaging.inbox_parked for each row execute 
 	go func() { parking <- b.in.Park(context.Background(), p, time.Hour) }()
 	require.Eventually(t, func() bool {
 		return b.count(t, `select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`) == 1
-	}, 10*time.Second, time.Millisecond)
+	}, 20*time.Second, time.Millisecond)
 	b.acquire(t, "a", time.Minute)
 	keys, err := b.in.ParkedKeys(t.Context(), byDurable)
 	require.NoError(t, err)

@@ -304,7 +304,7 @@ func TestStreamAcceptedInATakeOverGetsAllRows(t *testing.T) {
 	createStreams(t, young.js)
 	requireRecreated(t, young, r)
 	require.NoError(t, outbox.AcceptStream(t.Context(), young.pool, "", events, "operator:ola", "the disk was replaced"))
-	require.Eventually(t, func() bool { return r.Ready() == nil }, 20*time.Second, time.Millisecond)
+	requireReady(t, r)
 	young.enqueueCounted(t, counter, 3)
 	young.awaitForgotten(t) // some polls
 	require.True(t, young.status(t).Foreign)

@@ -101,5 +101,5 @@ func TestLeaderOfTheStreamChangesUnderLoad(t *testing.T) {
 	b.requireDrained(t)
 	b.requireExact(t, writers.counter)
 	require.Zero(t, b.status(t).Rewinds, "a change of leaders was taken for loss")
-	require.Eventually(t, func() bool { return r.Ready() == nil }, 20*time.Second, time.Millisecond)
+	requireReady(t, r)
 }

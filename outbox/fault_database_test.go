@@ -68,7 +68,7 @@ func TestRelayGetsOverAKilledDatabaseByItself(t *testing.T) {
 				writer.requireDrained(t)
 			}
 			writer.requireExact(t, counter)
-			require.Eventually(t, func() bool { return r.Ready() == nil }, 20*time.Second, time.Millisecond)
+			requireReady(t, r)
 		})
 	}
 }
@@ -113,7 +113,7 @@ func TestDatabaseKilledInTheMiddleOfAWalkLosesAndReordersNothing(t *testing.T) {
 	}
 	writer.requireDrained(t)
 	writer.requireExact(t, counter)
-	require.Eventually(t, func() bool { return r.Ready() == nil }, 20*time.Second, time.Millisecond)
+	requireReady(t, r)
 }
 
 // A service that does not wait for the disk (synchronous_commit = off) enqueues,

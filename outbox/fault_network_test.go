@@ -60,7 +60,7 @@ func TestAnswersLostInBulkAreHarmless(t *testing.T) {
 			b.requireDrained(t)
 			b.requireExact(t, counter)
 			require.Zero(t, b.status(t).Rewinds, "a fault of the network was taken for loss")
-			require.Eventually(t, func() bool { return r.Ready() == nil }, 20*time.Second, time.Millisecond)
+			requireReady(t, r)
 		})
 	}
 }
@@ -166,7 +166,7 @@ func rideStorm(t *testing.T, w *wire, near, far bundle, last time.Duration, roun
 	near.requireDrained(t)
 	near.requireExact(t, counter)
 	require.Zero(t, near.status(t).Rewinds, "a fault of the network was taken for loss")
-	require.Eventually(t, func() bool { return r.Ready() == nil }, 20*time.Second, time.Millisecond)
+	requireReady(t, r)
 	t.Logf("%d cuts, %d connections, %d requests of interest, %d messages", n, w.accepted.Load(), w.sent.Load(), keys*each*rounds)
 }
 

@@ -344,7 +344,7 @@ func requireLooks(t *testing.T, b bundle, r *outbox.Relay, n int) {
 			require.Fail(t, "the relay does not look at its stream")
 		}
 	}
-	require.NoError(t, r.Ready())
+	requireReady(t, r)
 }
 
 // An idle relay that looks a hundred times a second goes back never.

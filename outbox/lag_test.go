@@ -34,7 +34,7 @@ func TestStandbyRaisesTheAlarmWhenEventsWait(t *testing.T) {
 	standby.ObserveEvery(2 * time.Millisecond)
 	run(t, standby)
 	b.enqueue(t, "late", 1)
-	require.Eventually(t, func() bool { return standby.Ready() == nil }, 20*time.Second, time.Millisecond)
+	requireReady(t, standby)
 	require.NoError(t, standby.Alarm(), "nothing waits for a minute yet")
 
 	b.exec(t, "update messaging.outbox_events set created_at = created_at - interval '5 minutes'")
@@ -44,12 +44,12 @@ func TestStandbyRaisesTheAlarmWhenEventsWait(t *testing.T) {
 	require.Equal(t, events, late.Stream)
 	require.InDelta(t, 5*time.Minute, late.Age, float64(time.Minute))
 	require.Equal(t, time.Minute, late.Bound)
-	require.NoError(t, standby.Ready())
+	requireReady(t, standby)
 
 	b.exec(t, "update messaging.outbox_lease set expires_at = clock_timestamp()")
 	b.requireStored(t, events, 2)
 	require.Eventually(t, func() bool { return standby.Alarm() == nil }, 20*time.Second, time.Millisecond)
-	require.NoError(t, standby.Ready())
+	requireReady(t, standby)
 	require.Equal(t, 1, strings.Count(log.String(), "relay alarm\""))
 	require.Equal(t, 1, strings.Count(log.String(), "relay alarm is over"))
 }

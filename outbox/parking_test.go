@@ -384,7 +384,7 @@ func TestMessageWithAnotherIDThanItsRowIsNoAnchor(t *testing.T) {
 			b.requireDrained(t)
 			b.requireStored(t, events, 2)
 			require.Zero(t, b.status(t).Rewinds)
-			require.NoError(t, r.Ready())
+			requireReady(t, r)
 		})
 	}
 }

@@ -485,7 +485,7 @@ func TestTailThatCannotBeComparedIsNoFault(t *testing.T) {
 	b.enqueue(t, "found", numbers(1, 3)...)
 	b.requireStored(t, events, 16)
 	b.requireDrained(t)
-	require.NoError(t, r.Ready())
+	requireReady(t, r)
 	stop()
 	require.Equal(t, 1, strings.Count(log.String(), "could not be compared"))
 	require.Equal(t, 1, strings.Count(log.String(), "relay leads"))

@@ -135,7 +135,7 @@ func TestPublishedRowsAreDeletedWithTheAnchorsBeforeTheirs(t *testing.T) {
 	k.await(t)
 	require.Equal(t, 1, b.number(t, "select count(*) from messaging.outbox_anchors"), "the newest anchor beyond the horizon must stay")
 	b.requireStored(t, events, 21)
-	require.NoError(t, k.relay.Ready())
+	requireReady(t, k.relay)
 	require.NoError(t, k.relay.Alarm())
 }
 

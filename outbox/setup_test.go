@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -131,6 +132,22 @@ func run(t testing.TB, r *outbox.Relay) (stop func()) {
 	}
 	t.Cleanup(stop)
 	return stop
+}
+
+// requireNotReady waits until Ready gives a reason that contains text.
+func requireNotReady(t testing.TB, r *outbox.Relay, text string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		err := r.Ready()
+		return err != nil && strings.Contains(err.Error(), text)
+	}, 20*time.Second, time.Millisecond, "Ready never says %q", text)
+}
+
+// requireReady waits until nothing holds the relay back. On a loaded machine an
+// answer that comes late does, at any time.
+func requireReady(t testing.TB, r *outbox.Relay) {
+	t.Helper()
+	require.Eventually(t, func() bool { return r.Ready() == nil }, 20*time.Second, time.Millisecond, "it is not ready")
 }
 
 // published reads a whole stream in stream order, from the beginning if a fault

@@ -63,7 +63,7 @@ func TestLeaderWithoutABrokerHandsOver(t *testing.T) {
 	b.enqueue(t, "k", numbers(1, 10)...)
 	requireLeader(t, b, "b")
 	b.requireStored(t, "DV_MASKIN_EVT", 10)
-	require.ErrorContains(t, alone.Ready(), "broker")
+	requireNotReady(t, alone, "broker")
 	wire.cut.Store(false)
 	require.Eventually(t, func() bool { return alone.Ready() == nil }, 20*time.Second, 10*time.Millisecond, "a standby with a broker is ready")
 }
@@ -127,7 +127,7 @@ func TestMessageWithoutAnAnswerIsSentAgain(t *testing.T) {
 	require.NoError(t, err)
 	first, second := <-heard, <-heard
 	require.Equal(t, first.Header, second.Header, "sent again with another id")
-	require.ErrorContains(t, r.Ready(), "not acknowledged")
+	requireNotReady(t, r, "not acknowledged")
 	require.NoError(t, sub.Unsubscribe())
 	require.NoError(t, b.js.DeleteStream(t.Context(), "DV_NETT_CMD"))
 	createStreams(t, b.js)
@@ -140,8 +140,7 @@ func TestStreamOfAnotherDomainIsNotPublishedTo(t *testing.T) {
 	r := b.newRelay(t, outbox.RelayConfig{Domain: "dc9"})
 	run(t, r)
 	b.enqueue(t, "a", 1)
-	require.Eventually(t, func() bool { return r.Ready() != nil }, 20*time.Second, time.Millisecond)
-	require.ErrorContains(t, r.Ready(), "$JS.dc9.API.")
+	requireNotReady(t, r, "$JS.dc9.API.")
 	require.Positive(t, unpublished(t, b))
 	b.requireStored(t, "DV_MASKIN_EVT", 0)
 }
@@ -160,8 +159,7 @@ func TestStreamOfAnotherNameDoesNotTakeTheMessages(t *testing.T) {
 		return b.out.Enqueue(origin(t.Context()), tx, provision.New("link", counted{Key: "c", N: 1}))
 	})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return r.Ready() != nil }, 20*time.Second, time.Millisecond)
-	require.ErrorContains(t, r.Ready(), "10060")
+	requireNotReady(t, r, "10060")
 	b.requireStored(t, "SOMEBODYS", 0)
 }
 
@@ -174,7 +172,7 @@ func TestReadyTellsTheTruth(t *testing.T) {
 	require.Eventually(t, func() bool { return leader.Leading() && leader.Ready() == nil }, 20*time.Second, time.Millisecond)
 	standby := b.newRelay(t, outbox.RelayConfig{LeaseTTL: time.Second})
 	run(t, standby)
-	require.Eventually(t, func() bool { return standby.Ready() == nil }, 20*time.Second, time.Millisecond)
+	requireReady(t, standby)
 
 	// The trouble of a stream is the leader's; it ends with its term.
 	require.NoError(t, b.js.DeleteStream(t.Context(), "DV_MASKIN_EVT"))

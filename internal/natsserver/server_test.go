@@ -78,7 +78,7 @@ func TestRestartKeepsStreamsAndBringsClientsBack(t *testing.T) {
 				stream, err := js.Stream(ctx, "S")
 				require.NoError(collect, err)
 				require.Equal(collect, uint64(1), stream.CachedInfo().State.Msgs)
-			}, 5*time.Second, time.Millisecond)
+			}, 20*time.Second, time.Millisecond)
 		})
 	}
 }
