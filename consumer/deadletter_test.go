@@ -13,7 +13,6 @@ import (
 
 	"codeberg.org/dataverket/messaging/consumer"
 	"codeberg.org/dataverket/messaging/envelope"
-	"codeberg.org/dataverket/messaging/topology"
 )
 
 // poison buries what is called bad… and handles the rest.
@@ -33,11 +32,11 @@ func poison(starts *tally) envelope.Route {
 // A row of docs/DELIVERY.md.
 func TestRefusedDeadLettersPauseTheConsumer(t *testing.T) {
 	t.Parallel()
-	b, starts := setup(t, func(c *topology.Consumer) { c.AckWait = 300 * time.Millisecond }), &tally{}
+	b, starts := setup(t), &tally{}
 	b.graves.set(errors.New("stream is full"), nil)
 	r := b.run(t, b.config(func(c *consumer.Config) { c.Concurrency = 1 }), poison(starts))
 	b.publish(t, "bad")
-	require.Eventually(t, func() bool { return b.graves.attempts() >= 4 }, soon, tick) // more than AckWait
+	require.Eventually(t, func() bool { return b.graves.attempts() >= 5 }, soon, tick) // more than AckWait
 	b.publish(t, "good1", "good2")
 
 	require.ErrorContains(t, r.Ready(), "stream is full")

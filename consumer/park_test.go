@@ -321,16 +321,16 @@ func TestShutdownGivesAParkedMessageBackAtOnce(t *testing.T) {
 	p.empty(t)
 }
 
-// As long as its handler runs, nobody else gets the message, however short the
-// lease.
+// As long as its handler runs, nobody else gets the message, also when that is longer
+// than the lease.
 func TestClaimOutlivesItsLeaseWhileTheHandlerRuns(t *testing.T) {
 	t.Parallel()
-	p := setupParking(t, func(c *topology.Consumer) { c.AckWait = 300 * time.Millisecond })
+	p := setupParking(t)
 	route := handle(func(_ context.Context, m received) error {
 		if p.starts.add(m.Data.Hostname) == 1 {
 			return envelope.RetryAfter(10*time.Millisecond, nil)
 		}
-		<-time.After(time.Second)
+		<-time.After(p.declared.AckWait * 4 / 3)
 		return nil
 	})
 	a, b := p.run(t, p.config(), route), p.run(t, p.config(), route)

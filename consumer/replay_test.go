@@ -96,14 +96,14 @@ func TestReplayIsCheckedLikeTheOriginal(t *testing.T) {
 // runs again nor loses it to a dead letter.
 func TestHandledReplayWaitsUntilItsLetterIsResolved(t *testing.T) {
 	t.Parallel()
-	b, starts := setup(t, func(c *topology.Consumer) { c.AckWait = 300 * time.Millisecond }), &tally{}
+	b, starts := setup(t), &tally{}
 	b.graves.set(nil, errors.New("marks are refused"))
 	r := b.run(t, b.config(func(c *consumer.Config) { c.MaxAttempts = 1 }), handle(func(_ context.Context, m received) error {
 		starts.add(m.Data.Hostname)
 		return nil
 	}))
 	b.send(t, replay(message(t, "a")))
-	require.Eventually(t, func() bool { return b.graves.attempts() >= 4 }, soon, tick) // more than AckWait
+	require.Eventually(t, func() bool { return b.graves.attempts() >= 5 }, soon, tick) // more than AckWait
 	require.ErrorContains(t, r.Ready(), "marks are refused")
 	b.graves.set(nil, nil)
 	b.replaysSettled(t)
