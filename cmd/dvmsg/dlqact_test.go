@@ -241,7 +241,7 @@ func TestWaitTellsWhatFailedAgainAndWhatIsOutstanding(t *testing.T) {
 	t.Parallel()
 	b := setupDLQ(t)
 	id := b.bury(t, failure(t, 1))
-	r := b.dvmsg(t, "dlq", "replay", id, "--reason", "x", "--wait", "--timeout", "1s").failed(t, exitFailure, "1 outstanding")
+	r := b.dvmsg(t, "dlq", "replay", id, "--reason", "x", "--wait", "--timeout", "5s").failed(t, exitFailure, "1 outstanding")
 	require.Contains(t, r.out, "0 resolved, 0 failed again, 1 outstanding")
 
 	b.servicing(t)

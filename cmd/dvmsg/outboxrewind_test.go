@@ -90,7 +90,7 @@ func TestWaitEndsWhenTheRewindIsCarriedOut(t *testing.T) {
 			rewind := strings.Fields("outbox rewind --stream DV_MASKIN_EVT --reason x --wait " + c.args)
 			// One that was carried out before is another.
 			b.exec(t, "insert into messaging.outbox_rewinds values ('DV_MASKIN_EVT', now() - interval '1 hour', null, 'operator:kari', 'x', now())")
-			late := b.dvmsg(t, append(rewind, "--timeout", "2s")...).failed(t, exitFailure, "not finished within 2s", "it is recorded")
+			late := b.dvmsg(t, append(rewind, "--timeout", "5s")...).failed(t, exitFailure, "not finished within 5s", "it is recorded")
 			require.Contains(t, late.out, "asked for a rewind of ")
 			b.exec(t, c.relay)
 			defer b.carryOut(t, c.relay)()
