@@ -35,6 +35,7 @@ var layers = map[string]int{
 	"envelope":            level1,
 	"internal/pgschema":   belowL2,
 	"topology":            level2,
+	"cloudevents":         level2,
 	"natsconn":            level2,
 	"migrate":             level2,
 	"internal/telemetry":  belowL3,
