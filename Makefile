@@ -60,6 +60,11 @@ bench: postgres ## beside peers and raw limits, in one run (QUICK=1: in 3 minute
 bench/go: postgres ## the packages' own benchmarks, with allocations
 	go test -run '^$$' -bench . -benchmem -timeout 30m ./...
 
+.PHONY: interop
+interop: ## the CloudEvents SDK, and clients in another language (needs Node.js 20)
+	@test/interop/node/install.sh >/dev/null
+	cd test/interop && go vet ./... && go test -race -timeout $(TIMEOUT) ./...
+
 .PHONY: verify
 verify: lint ## what must hold before a commit: module files tidy and unchanged, lint, other platforms compile
 	go mod tidy -diff
