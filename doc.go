@@ -22,9 +22,9 @@
 //	natsconn   the one connection of a process
 //	migrate    the tables
 //
-// Around them: dvtest (the test kit for services), cmd/dvmsg (the operator's
-// command) and examples/quickstart (three services and their crashes, in one
-// command). Imports go down only, and a test holds that; docs/DESIGN.md tells
+// Around them: dvtest (the test kit for services), cloudevents (for bridges),
+// cmd/dvmsg (the operator's command) and examples/quickstart (three services and
+// their crashes, in one command). Imports go down only, and a test holds that; docs/DESIGN.md tells
 // why things are as they are.
 //
 // # Start here

@@ -71,6 +71,8 @@ func TestBinaryEventsAreRefusedWhereReadersDisagree(t *testing.T) {
 	}{
 		"two values":       {binaryHeader("ce-note", "a", "a"), "{}", "note: comes more than once"},
 		"two spellings":    {binaryHeader("ce-ID", "1"), "{}", "id: comes more than once"},
+		"two modes":        {envelope.Header{"content-type": {"application/json"}, "Content-Type": {"application/cloudevents+json"}}, minimal + "}", "content-type: comes more than once"},
+		"twice structured": {envelope.Header{"ce-source": {"maskin"}, "Ce-Source": {"maskin"}}, minimal + "}", "source: comes more than once"},
 		"overlong UTF-8":   {binaryHeader("ce-note", "%C0%A0"), "{}", "note: must be valid UTF-8"},
 		"raw bytes":        {binaryHeader("ce-note", "\xff%"), "{}", "note: must be valid UTF-8"},
 		"control":          {binaryHeader("ce-note", "a%0D%0Ab"), "{}", "note: must not hold control"},
