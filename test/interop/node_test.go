@@ -47,18 +47,22 @@ type program struct {
 	lines  chan map[string]any
 }
 
-// startNode runs a script beside the installed packages: modules are looked up from
-// where a file is, and the tree holds none. It is killed with the test if it still
-// runs.
-func startNode(t *testing.T, env []string, script string, args ...string) *program {
+// nodeCommand runs a script beside the installed packages: modules are looked up
+// from where a file is, and the tree holds none.
+func nodeCommand(t *testing.T, script string, args ...string) *exec.Cmd {
 	t.Helper()
 	modules, err := nodeModules()
 	require.NoError(t, err)
 	dir := t.TempDir()
 	require.NoError(t, os.Symlink(modules, filepath.Join(dir, "node_modules")))
 	require.NoError(t, os.CopyFS(filepath.Join(dir, "node"), os.DirFS("node")))
-	p := &program{lines: make(chan map[string]any, 64)}
-	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), "node", append([]string{filepath.Join(dir, "node", script)}, args...)...)
+	return exec.CommandContext(context.WithoutCancel(t.Context()), "node", append([]string{filepath.Join(dir, "node", script)}, args...)...)
+}
+
+// startNode starts a script, which is killed with the test if it still runs.
+func startNode(t *testing.T, env []string, script string, args ...string) *program {
+	t.Helper()
+	p := &program{lines: make(chan map[string]any, 64), cmd: nodeCommand(t, script, args...)}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = &p.stderr
 	stdout, err := p.cmd.StdoutPipe()

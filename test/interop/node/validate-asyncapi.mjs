@@ -1,13 +1,16 @@
-// Validates an AsyncAPI document with the reference parser: prints its
-// diagnostics, one a line, and ends with 1 if there is any error or warning.
+// Validates AsyncAPI documents with the reference parser: prints its diagnostics,
+// one a line behind the file's name, and ends with 1 if there is any.
 //
-//	node validate-asyncapi.mjs FILE
+//	node validate-asyncapi.mjs FILE...
 import { readFile } from "node:fs/promises";
 import { Parser } from "@asyncapi/parser";
 
-const file = process.argv[2];
-const { document, diagnostics } = await new Parser().parse(await readFile(file, "utf8"), { source: file });
-const severe = diagnostics.filter((d) => d.severity <= 1); // 0 error, 1 warning
-for (const d of severe) console.log(`${d.code} at ${d.path.join(".")}: ${d.message}`);
-if (document === undefined) console.log("there is no document");
-process.exitCode = severe.length > 0 || document === undefined ? 1 : 0;
+const parser = new Parser();
+for (const file of process.argv.slice(2)) {
+  const { document, diagnostics } = await parser.parse(await readFile(file, "utf8"), { source: file });
+  const faults = diagnostics.filter((d) => d.severity <= 1) // 0 error, 1 warning
+    .map((d) => `${d.code} at ${d.path.join(".")}: ${d.message}`);
+  if (document === undefined && faults.length === 0) faults.push("there is no document");
+  for (const fault of faults) console.log(`${file}: ${fault}`);
+  if (faults.length > 0) process.exitCode = 1;
+}
