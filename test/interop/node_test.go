@@ -282,6 +282,13 @@ func TestAConsumerInAnotherLanguageComesToTheSameVerdicts(t *testing.T) {
 
 	p.publish(t, "poison-1", nil)
 	p.requireLetter(t, node, envelope.ClassPoison)
+	var first []byte // a message that repeats the id of another has a letter of its own
+	p.publish(t, "poison-2", func(m *nats.Msg) { first = m.Data })
+	usual := p.requireLetter(t, node, envelope.ClassPoison)
+	p.publish(t, "poison-3", func(m *nats.Msg) {
+		m.Header, m.Data = nil, bytes.Replace(first, []byte("poison-2"), []byte("poison-3"), 1)
+	})
+	require.NotEqual(t, usual.ID, p.requireLetter(t, node, envelope.ClassPoison).ID)
 	p.publish(t, "web-3", func(m *nats.Msg) { m.Header.Set("tenant-id", "other"); m.Header.Set("X-Foreign", "kept") })
 	l := p.requireLetter(t, node, envelope.ClassSecurity)
 	require.Equal(t, envelope.Header{"tenant-id": {"other"}, "X-Foreign": {"kept"}}, l.OriginalHeader)

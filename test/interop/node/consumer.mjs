@@ -73,37 +73,36 @@ function roundOf(mark) {
   return Math.max(0, mark.round - (["claimed", "replayed", "open"].includes(mark.state) ? 1 : 0));
 }
 
-// originalOf says where the original is and which letter is its own.
-async function originalOf(m, envelope, failure) {
+// originalOf says where the original is, and which ids its letter may have: the
+// second is for a message that repeats the envelope id of another.
+function originalOf(m, envelope, failure) {
   const h = headerMap(m);
   const own = h.get("Dv-Letter-Id")?.[0];
   if (own !== undefined) { // a replay, which tells; the time of its storing is another
     const at = (name) => h.get(`Dv-Original-${name}`)?.[0];
     return {
-      letter: own, round: h.get("Dv-Round")[0], subject: at("Subject"), stream: at("Stream"), sequence: at("Sequence"),
+      ids: [own], replay: Number(h.get("Dv-Round")[0]), subject: at("Subject"), stream: at("Stream"), sequence: at("Sequence"),
       storedAt: at("Stored-At"), id: at("Id"), kept: h.get("Dv-Original-Header") ?? [],
     };
   }
-  const letter = envelope && failure !== "security"
-    ? letterId(durable, stream, "envelope", envelope.id)
-    : letterId(durable, stream, "position", String(m.timestampNanos), String(m.seq));
+  const byEnvelope = envelope && failure !== "security" ? [letterId(durable, stream, "envelope", envelope.id)] : [];
+  const byPosition = letterId(durable, stream, "position", String(m.timestampNanos), String(m.seq));
   const kept = [...h].filter(([name]) => !name.startsWith("Nats-"))
     .flatMap(([name, values]) => values.map((value) => `${name}: ${value}`));
   return {
-    letter, round: String(roundOf((await lastMark(letter)).mark)), subject: m.subject, stream, sequence: String(m.seq),
-    storedAt: rfc3339(m.timestampNanos), id: envelope?.id ?? h.get("Nats-Msg-Id")?.[0], kept,
+    ids: [...byEnvelope, byPosition], subject: m.subject, stream, sequence: String(m.seq), storedAt: rfc3339(m.timestampNanos),
+    id: envelope?.id ?? h.get("Nats-Msg-Id")?.[0], kept,
   };
 }
 
-// bury publishes the dead letter and returns its id when it is stored.
-async function bury(m, envelope, refused) {
-  const original = await originalOf(m, envelope, refused.failure);
+// letterHeaders returns the headers of a letter.
+function letterHeaders(m, envelope, refused, original, letter, round) {
   const now = new Date().toISOString();
   const repeated = ["traceparent", "trace-id", "Dv-Site", ...(envelope ? [] : projected)];
   const says = {
     ...Object.fromEntries(repeated.map((name) => [name, m.headers?.get(name)])),
     ...(envelope ? projection(envelope) : {}),
-    "Nats-Msg-Id": `${original.letter}/d${original.round}`, "Dv-Letter-Id": original.letter, "Dv-Round": original.round,
+    "Nats-Msg-Id": `${letter}/d${round}`, "Dv-Letter-Id": letter, "Dv-Round": String(round),
     "Dv-Durable": durable, "Dv-Class": refused.failure, "Dv-Error": refused.message,
     "Dv-Attempts": String(m.info.deliveryCount), "Dv-First-At": m.redelivered ? rfc3339(m.timestampNanos) : now, "Dv-Last-At": now,
     "Dv-Original-Subject": original.subject, "Dv-Original-Stream": original.stream, "Dv-Original-Sequence": original.sequence,
@@ -115,9 +114,24 @@ async function bury(m, envelope, refused) {
     const [name, value] = [line.slice(0, line.indexOf(": ")), line.slice(line.indexOf(": ") + 2)];
     if (says[name] !== value) h.append("Dv-Original-Header", line);
   }
-  const ack = await js.publish(`dv.${service}.dlq.${original.subject}`, m.data, { headers: h });
-  if (ack.stream !== letters) throw new Error(`the letter was stored in ${ack.stream}`);
-  return original.letter;
+  return h;
+}
+
+// bury publishes the dead letter and returns its id when it is stored.
+async function bury(m, envelope, refused) {
+  const original = originalOf(m, envelope, refused.failure);
+  for (const letter of original.ids) {
+    const round = original.replay ?? roundOf((await lastMark(letter)).mark);
+    const h = letterHeaders(m, envelope, refused, original, letter, round);
+    const ack = await js.publish(`dv.${service}.dlq.${original.subject}`, m.data, { headers: h });
+    if (ack.stream !== letters) throw new Error(`the letter was stored in ${ack.stream}`);
+    if (!ack.duplicate) return letter;
+    // The server compared the message id and nothing else: look at what it has.
+    const stored = await jsm.streams.getMessage(letters, { seq: ack.seq });
+    if (stored === null) throw new Error("the letter was removed meanwhile: wait for the duplicate window");
+    if (Buffer.compare(stored.data, m.data) === 0) return letter;
+  }
+  throw new Error("the letter's ids are taken by other messages");
 }
 
 // deliver comes to a verdict on one message. What throws here is no verdict: the
