@@ -19,6 +19,6 @@ if [ ! -d "$cache" ]; then
 	trap 'rm -rf "$fresh"' EXIT
 	cp package.json package-lock.json "$fresh"
 	(cd "$fresh" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
-	mv "$fresh" "$cache" 2>/dev/null || [ -d "$cache/node_modules" ]
+	[ -d "$cache" ] || mv "$fresh" "$cache"
 fi
 echo "$cache/node_modules"
