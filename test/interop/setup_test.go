@@ -12,7 +12,7 @@ import (
 
 // Waits: until what must happen has happened.
 const (
-	soon = 20 * time.Second
+	soon = time.Minute
 	tick = 10 * time.Millisecond
 )
 
