@@ -120,10 +120,7 @@ func (b *bench) interleave(ctx context.Context, sides ...side) ([][]float64, err
 	figures := make([][]float64, len(sides))
 	for round := range b.rounds {
 		for step := range sides {
-			i := step
-			if round%2 == 1 {
-				i = len(sides) - 1 - step
-			}
+			i := turn(round, step, len(sides))
 			figure, err := sides[i].measure(ctx)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", sides[i].name, err)
@@ -133,6 +130,15 @@ func (b *bench) interleave(ctx context.Context, sides ...side) ([][]float64, err
 		}
 	}
 	return figures, nil
+}
+
+// turn returns which side is measured at a step of a round. Every side has every
+// place, and every neighbour, since both tell on a figure.
+func turn(round, step, sides int) int {
+	if round%2 == 1 {
+		step = sides - 1 - step
+	}
+	return (step + round/2) % sides
 }
 
 // median of figures; 0 of none.
