@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"context"
+	"errors"
 
 	"github.com/google/uuid"
 )
@@ -35,6 +36,28 @@ type Origin struct {
 // is checked here; [New] reports all faults at once.
 func NewOrigin(actor Actor, tenantID string) Origin {
 	return Origin{CorrelationID: newID().String(), Actor: actor, TenantID: tenantID}
+}
+
+// Validate reports, all at once as [*FieldError], what keeps a message from being
+// sent under o: a missing correlation or actor, neither a tenant nor PlatformScope,
+// or both, and ids that break their rules. Traceparent is not looked at.
+func (o Origin) Validate() error {
+	faults := originFaults(&o, true)
+	for _, id := range [...]struct {
+		field int
+		text  string
+	}{
+		{fieldCorrelation, o.CorrelationID}, {fieldCausation, o.CausationID},
+		{fieldActor, string(o.Actor)}, {fieldTenant, o.TenantID},
+	} {
+		if id.text == "" {
+			continue // originFaults has said which of them are missing
+		}
+		if reason := fields[id.field].check(id.text); reason != "" {
+			faults = append(faults, &FieldError{originNames[id.field], reason})
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // originKey is the context key; a type of its own cannot collide.

@@ -1,0 +1,181 @@
+package rpc
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"codeberg.org/dataverket/messaging/subject"
+)
+
+// Defaults and bounds of calls.
+const (
+	// DefaultMaxTimeout is the ceiling of a call's deadline, on both sides. What
+	// takes longer is a command with a task: it survives a restart, reports its
+	// progress, and holds nobody's connection.
+	DefaultMaxTimeout = 10 * time.Second
+	// DefaultMaxBody is how large a request and a reply may be, in bytes.
+	DefaultMaxBody = 256 << 10
+
+	defaultConcurrency  = 64
+	defaultDrainTimeout = 10 * time.Second
+	defaultVersion      = "0.0.0"
+
+	maxTimeout     = time.Minute
+	maxConcurrency = 10_000
+	minBody        = 1 << 10
+	// payloadReserve stays free below the broker's max_payload, which counts the
+	// headers too. It is what envelopes leave free.
+	payloadReserve = 32 << 10
+	// maxBody is what the broker's default max_payload of 1 MiB leaves.
+	maxBody = 1<<20 - payloadReserve
+)
+
+// ClientConfig tunes a Client. Every zero value is a safe default.
+type ClientConfig struct {
+	// Service is who calls; servers see it in their logs. Default: none.
+	Service subject.Service
+
+	// MaxTimeout is the ceiling of a call's deadline: a ctx that ends later is
+	// refused with ErrDeadlineTooFar. 1 ms to 1 min; a server refuses what is
+	// above its own. Default 10 s.
+	MaxTimeout time.Duration
+
+	// MaxRequest bounds a request in bytes, 1 KiB to 992 KiB, and always 32 KiB
+	// below the broker's max_payload. Default 256 KiB.
+	MaxRequest int
+}
+
+func (c ClientConfig) withDefaults() ClientConfig {
+	setDefault(&c.MaxTimeout, DefaultMaxTimeout)
+	setDefault(&c.MaxRequest, DefaultMaxBody)
+	return c
+}
+
+func (c ClientConfig) faults() []error {
+	faults := check("ClientConfig", []bound{
+		{"MaxTimeout", int64(c.MaxTimeout), int64(time.Millisecond), int64(maxTimeout), true, "longer work is a command with a task"},
+		{"MaxRequest", int64(c.MaxRequest), minBody, maxBody, false, "the broker's max_payload less 32 KiB"},
+	})
+	if c.Service != 0 && !c.Service.Valid() {
+		faults = append(faults, errors.New("rpc: ClientConfig.Service: is not a known service; use a constant of package subject"))
+	}
+	return faults
+}
+
+// ServerConfig tunes a Server. Only Service is required; every other zero value is
+// a safe default.
+type ServerConfig struct {
+	// Service is who answers. Required, and that of all routes. Servers of one
+	// service share its calls.
+	Service subject.Service
+
+	// Version is the service's own, as discovery shows it: semantic, without v.
+	// Default "0.0.0".
+	Version string
+
+	// Description is shown by discovery. Default: none.
+	Description string
+
+	// Concurrency is how many handlers run at once, over all operations, 1 to
+	// 10,000. A request beyond it is refused at once with CodeUnavailable rather
+	// than queued: whoever waits has a deadline, and another replica may be free.
+	// Default 64.
+	Concurrency int
+
+	// MaxTimeout is the ceiling of a request's deadline: one that asks for more is
+	// refused with CodeInvalidArgument. 1 ms to 1 min. Default 10 s.
+	MaxTimeout time.Duration
+
+	// MaxRequest and MaxReply bound the bodies in bytes, 1 KiB to 992 KiB, and
+	// always 32 KiB below the broker's max_payload. Beyond them the caller gets
+	// CodeResourceExhausted. Default 256 KiB each.
+	MaxRequest, MaxReply int
+
+	// DrainTimeout is how long Run waits after its ctx ended for handlers to
+	// finish before it cancels theirs; they then have 5 s more. 1 ms to 10 min.
+	// Default 10 s.
+	DrainTimeout time.Duration
+
+	// Logger receives internal errors, panics and changes of state, never a body.
+	// Default slog.Default().
+	Logger *slog.Logger
+}
+
+func (c ServerConfig) withDefaults() ServerConfig {
+	setDefault(&c.Version, defaultVersion)
+	setDefault(&c.Concurrency, defaultConcurrency)
+	setDefault(&c.MaxTimeout, DefaultMaxTimeout)
+	setDefault(&c.MaxRequest, DefaultMaxBody)
+	setDefault(&c.MaxReply, DefaultMaxBody)
+	setDefault(&c.DrainTimeout, defaultDrainTimeout)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+// semantic is a version as discovery demands it.
+var semantic = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$`)
+
+func (c ServerConfig) faults() []error {
+	faults := check("ServerConfig", []bound{
+		{"Concurrency", int64(c.Concurrency), 1, maxConcurrency, false, "each holds a request in memory"},
+		{"MaxTimeout", int64(c.MaxTimeout), int64(time.Millisecond), int64(maxTimeout), true, "longer work is a command with a task"},
+		{"MaxRequest", int64(c.MaxRequest), minBody, maxBody, false, "the broker's max_payload less 32 KiB"},
+		{"MaxReply", int64(c.MaxReply), minBody, maxBody, false, "the broker's max_payload less 32 KiB"},
+		{"DrainTimeout", int64(c.DrainTimeout), int64(time.Millisecond), int64(10 * time.Minute), true,
+			"stay below what the orchestrator waits before it kills the process"},
+	})
+	if !c.Service.Valid() {
+		faults = append(faults, errors.New("rpc: ServerConfig.Service: is not set; use a constant of package subject"))
+	}
+	if !semantic.MatchString(c.Version) {
+		faults = append(faults, fmt.Errorf("rpc: ServerConfig.Version: %.40q is not a semantic version; write it as 1.4.0", c.Version))
+	}
+	return faults
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// bound is the range of one field of a config.
+type bound struct {
+	field          string
+	value, low, hi int64
+	duration       bool
+	why            string
+}
+
+// check returns a fault for each field out of its range.
+func check(config string, bounds []bound) (faults []error) {
+	for _, b := range bounds {
+		if b.value >= b.low && b.value <= b.hi {
+			continue
+		}
+		text := func(n int64) string { return fmt.Sprint(n) }
+		if b.duration {
+			text = func(n int64) string { return time.Duration(n).String() }
+		}
+		faults = append(faults, fmt.Errorf("rpc: %s.%s: %s is out of range; use %s to %s (%s)",
+			config, b.field, text(b.value), text(b.low), text(b.hi), b.why))
+	}
+	return faults
+}
+
+// room returns how large a body may be on nc: the configured size, and less where
+// the broker's max_payload asks for it.
+func room(nc *nats.Conn, configured int) int {
+	if most := nc.MaxPayload(); most > 0 { // 0 before the first connection
+		return min(configured, int(most)-payloadReserve)
+	}
+	return configured
+}

@@ -1,0 +1,2 @@
+// Package rpc
+package rpc
