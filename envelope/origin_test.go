@@ -70,3 +70,20 @@ func TestTraceIDIsDerivedFromTraceparent(t *testing.T) {
 		require.Empty(t, id)
 	}
 }
+
+func TestOriginIsValidatedWithoutAMessage(t *testing.T) {
+	t.Parallel()
+	good := envelope.Origin{CorrelationID: "c-1", CausationID: "m-1", Actor: "user:ola", TenantID: "t-1", Traceparent: "whatever"}
+	require.NoError(t, good.Validate())
+	require.NoError(t, envelope.Origin{CorrelationID: "c", Actor: "system:timer", PlatformScope: true}.Validate())
+
+	err := envelope.Origin{}.Validate()
+	for _, field := range []string{"Origin.CorrelationID", "Origin.Actor", "Origin.TenantID"} {
+		require.ErrorContains(t, err, "envelope: "+field+": is required")
+	}
+	err = envelope.Origin{CorrelationID: "secret value", CausationID: "secret\n", Actor: "secret", TenantID: "secret value", PlatformScope: true}.Validate()
+	for _, field := range []string{"Origin.CorrelationID", "Origin.CausationID", "Origin.Actor", "Origin.TenantID", "Origin.PlatformScope"} {
+		require.ErrorContains(t, err, "envelope: "+field+": ")
+	}
+	require.NotContains(t, err.Error(), "secret")
+}

@@ -2,6 +2,7 @@ package rpc_test
 
 import (
 	"context"
+	"encoding/json"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -12,9 +13,11 @@ import (
 	"codeberg.org/dataverket/messaging/rpc"
 )
 
-// The two benchmarks send the same bytes there and back over two TCP connections,
-// raw by nc.Request to a callback that responds, and by Call. What lies between
-// them is headers, deadlines, strict JSON both ways, and a goroutine per request.
+// All of these send the same bodies there and back over two TCP connections, through
+// a broker in the same process: raw by nc.Request to a callback that responds; raw
+// with what any typed, concurrent exchange has (headers, JSON at both ends, a
+// goroutine and a deadline for each request); and by Call, which adds strictness,
+// checks and counts.
 const benchBody = `{"id":"srv-0123456789"}`
 
 // connections returns a server's and a caller's.
@@ -52,6 +55,65 @@ func BenchmarkRawRequestParallel(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if _, err := caller.Request(getServer.Subject().String(), []byte(benchBody), patience); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
+
+// likeCall returns a function that does by hand what Call does, without its checks.
+func likeCall(b *testing.B) func() error {
+	b.Helper()
+	server, caller := connections(b)
+	mark := nats.Header{envelope.HeaderEventVersion: {"1"}}
+	_, err := server.QueueSubscribe(getServer.Subject().String(), "maskin", func(m *nats.Msg) {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			var r getRequest
+			_ = json.Unmarshal(m.Data, &r)
+			reply, _ := hello(ctx, r)
+			data, _ := json.Marshal(reply)
+			_ = m.RespondMsg(&nats.Msg{Header: mark, Data: data})
+		}()
+	})
+	require.NoError(b, err)
+	require.NoError(b, server.Flush())
+	header := rpc.WriteHeader(patience, "1", "plattform", envelope.NewOrigin("user:ola", "tenant-1"))
+	return func() error {
+		ctx, cancel := context.WithTimeout(b.Context(), patience)
+		defer cancel()
+		body, err := json.Marshal(getRequest{ID: "srv-0123456789"})
+		if err != nil {
+			return err
+		}
+		m, err := caller.RequestMsgWithContext(ctx, &nats.Msg{Subject: getServer.Subject().String(), Header: header, Data: body})
+		if err != nil {
+			return err
+		}
+		var reply getReply
+		return json.Unmarshal(m.Data, &reply)
+	}
+}
+
+func BenchmarkRawLikeCall(b *testing.B) {
+	call := likeCall(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := call(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkRawLikeCallParallel(b *testing.B) {
+	call := likeCall(b)
+	b.ReportAllocs()
+	b.SetParallelism(16)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := call(); err != nil {
 				b.Error(err)
 				return
 			}

@@ -45,6 +45,7 @@ var layers = map[string]int{
 	"consumer":            level3,
 	"dlq":                 level3,
 	"history":             level3,
+	"rpc":                 level3,
 	"internal/pgserver":   forTesting,
 	"internal/natsserver": forTesting,
 	"dvtest":              level5,
@@ -60,7 +61,7 @@ var layers = map[string]int{
 var thirdParty = map[string][]string{
 	"github.com/jackc/pgx/v5": {"outbox", "inbox", "migrate", "internal/pgschema", "internal/pgserver",
 		"dvtest", "cmd/dvmsg/...", "examples/..."},
-	"github.com/nats-io/nats.go": {"natsconn", "topology", "outbox", "consumer", "dlq", "history", "internal/pass", "internal/natsserver",
+	"github.com/nats-io/nats.go": {"natsconn", "topology", "outbox", "consumer", "dlq", "history", "rpc", "internal/pass", "internal/natsserver",
 		"dvtest", "cmd/dvmsg/...", "examples/..."},
 	"github.com/google/uuid": {"envelope", "dlq"},
 	// The API only, and where a Config names a provider.
