@@ -175,7 +175,7 @@ func check(config string, bounds []bound) (faults []error) {
 // the broker's max_payload asks for it.
 func room(nc *nats.Conn, configured int) int {
 	if most := nc.MaxPayload(); most > 0 { // 0 before the first connection
-		return min(configured, int(most)-payloadReserve)
+		return max(min(configured, int(most)-payloadReserve), 0)
 	}
 	return configured
 }

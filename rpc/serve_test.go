@@ -262,13 +262,14 @@ func TestMessageWithoutAReplySubjectIsNotHandled(t *testing.T) {
 	t.Parallel()
 	var handled atomic.Int32
 	nc := dvtest.NATS(t).NATS()
-	serve(t, nc, quiet(), rpc.On(getServer, func(context.Context, getRequest) (getReply, error) {
+	server := serve(t, nc, quiet(), rpc.On(getServer, func(context.Context, getRequest) (getReply, error) {
 		handled.Add(1)
 		return getReply{}, nil
 	}))
 	require.NoError(t, nc.PublishMsg(request(`{"id":"1"}`)))
 	_, err := getServer.Call(asking(t, patience), dial(t, nc), getRequest{})
 	require.NoError(t, err)
+	require.NoError(t, server.stop()) // whatever was begun is done now
 	require.Equal(t, int32(1), handled.Load())
 }
 
