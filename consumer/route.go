@@ -1,9 +1,11 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,9 +17,9 @@ import (
 // inbox.On, which applies the effect once.
 //
 // Data that does not fit T is a dead letter of class decode at once; h never
-// sees it. The route holds no state; h must be safe for concurrent use.
+// sees it. Older versions that t carries forward come to h as T. The route holds no state; h must be safe for concurrent use.
 func On[T any](t envelope.Type[T], h func(context.Context, envelope.Received[T]) error) envelope.Route {
-	route := envelope.Route{Type: t.Name(), Version: t.Version()}
+	route := envelope.Route{Type: t.Name(), Version: t.Version(), Older: t.Older()}
 	if h == nil {
 		return route // New refuses it, with its name
 	}
@@ -41,18 +43,18 @@ func (k routeKey) String() string { return fmt.Sprintf("%s v%d", k.name, k.versi
 
 // table finds the route of a message. It is immutable.
 type table struct {
-	routes map[routeKey]*envelope.Route
-	known  string // for error texts
+	routes   map[routeKey]*envelope.Route
+	versions map[string][]int // of each type, ascending
+	known    string           // for error texts
 }
 
 // newTable checks the routes and returns every fault.
 func newTable(routes []envelope.Route) (table, []error) {
-	t := table{routes: make(map[routeKey]*envelope.Route, len(routes))}
+	t := table{routes: make(map[routeKey]*envelope.Route, len(routes)), versions: map[string][]int{}}
 	var faults []error
 	if len(routes) == 0 {
 		faults = append(faults, errors.New("consumer: routes: none given; every message would become a dead letter"))
 	}
-	names := make([]string, 0, len(routes))
 	for i, r := range routes {
 		key := routeKey{r.Type, r.Version}
 		if reason := t.check(r, key); reason != "" {
@@ -60,11 +62,39 @@ func newTable(routes []envelope.Route) (table, []error) {
 			continue
 		}
 		t.routes[key] = &r
+	}
+	t.addOlder()
+	t.describe()
+	return t, faults
+}
+
+// addOlder adds the versions that routes carry forward and that have no route of
+// their own. Of several routes the one with the lowest version takes them: what
+// was made for the older version is nearest to it.
+func (t table) addOlder() {
+	own := slices.SortedFunc(maps.Keys(t.routes), func(a, b routeKey) int { return cmp.Compare(a.version, b.version) })
+	for _, key := range own {
+		r := t.routes[key]
+		for _, v := range r.Older {
+			if older := (routeKey{r.Type, v}); t.routes[older] == nil {
+				t.routes[older] = r
+			}
+		}
+	}
+}
+
+// describe fills what error texts need.
+func (t *table) describe() {
+	names := make([]string, 0, len(t.routes))
+	for key := range t.routes {
 		names = append(names, key.String())
+		t.versions[key.name] = append(t.versions[key.name], key.version)
+	}
+	for _, versions := range t.versions {
+		slices.Sort(versions)
 	}
 	slices.Sort(names)
 	t.known = strings.Join(names, ", ")
-	return t, faults
 }
 
 // check returns what is wrong with a route, or "".
@@ -88,5 +118,21 @@ func (t table) find(e *envelope.Envelope) (*envelope.Route, error) {
 	if r := t.routes[key]; r != nil {
 		return r, nil
 	}
-	return nil, fmt.Errorf("consumer: route message: no handler for %.200s; this consumer handles %s", key, clip(t.known, maxErrorText))
+	fault := &envelope.DecodeError{Fault: envelope.FaultType, Type: key.name, Version: key.version, Reason: fmt.Sprintf(
+		"no handler; this consumer handles %s: add one, or narrow the durable's filter, then replay or discard", clip(t.known, maxErrorText))}
+	if versions := t.versions[key.name]; versions != nil {
+		fault.Fault = envelope.FaultVersion
+		fault.Reason = fmt.Sprintf("no handler of this version; this consumer handles %s: "+
+			"route the newer version, or carry the older one forward with envelope.Upcast, then replay", numbered(versions))
+	}
+	return nil, fmt.Errorf("consumer: route message: %w", fault)
+}
+
+// numbered lists versions: "v1, v2".
+func numbered(versions []int) string {
+	texts := make([]string, len(versions))
+	for i, v := range versions {
+		texts[i] = fmt.Sprintf("v%d", v)
+	}
+	return clip(strings.Join(texts, ", "), maxErrorText)
 }

@@ -61,6 +61,11 @@ func Transform[T any](t envelope.Type[T], change func(old T) (T, error)) *Edit {
 		if change == nil {
 			return nil, errors.New("no function to change it with")
 		}
+		if v := e.SchemaVersion(); v != t.Version() && e.Type == t.Name() {
+			// Data of an older version would decode by an upcaster, and what is written
+			// back would be the newer one's under the older one's name.
+			return nil, fmt.Errorf("is version %d, and %s would write another: edit it with the Type of its own version", v, t)
+		}
 		old, err := t.Decode(e)
 		if err != nil {
 			return nil, err

@@ -26,9 +26,11 @@ type disk struct {
 	Size int `json:"size"`
 }
 
-func hostType[T any](version int) envelope.Type[T] {
-	return envelope.MustEvent[T](envelope.EventSpec{Service: subject.Maskin, Entity: "server", Verb: "provisioned", Version: version})
+func hostType[T any](version int, older ...envelope.Upcaster[T]) envelope.Type[T] {
+	return envelope.MustEvent(envelope.EventSpec{Service: subject.Maskin, Entity: "server", Verb: "provisioned", Version: version}, older...)
 }
+
+func same(h host) (host, error) { return h, nil }
 
 // rename is the repair in these tests.
 var rename = dlq.Transform(hostType[host](1), func(h host) (host, error) {
@@ -126,17 +128,18 @@ func TestAnEditThatCannotBeMadeReplaysNothing(t *testing.T) {
 		edit *dlq.Edit
 		want string
 	}{
-		"does not fit":  {id, rename, "hostname"},
-		"other version": {fine, dlq.Transform(hostType[host](2), func(h host) (host, error) { return h, nil }), "version 1"},
-		"own error":     {fine, dlq.Transform(hostType[host](1), func(h host) (host, error) { return h, broken }), "no such host"},
-		"no function":   {fine, dlq.Transform[host](hostType[host](1), nil), "no function"},
-		"no edit":       {fine, &dlq.Edit{}, "make it with"},
-		"no object":     {fine, dlq.ReplaceData([]byte(`[1]`)), "no JSON object"},
-		"nothing":       {fine, dlq.ReplaceData(nil), "no JSON object"},
-		"no JSON":       {fine, dlq.ReplaceData([]byte(`{"a":}`)), "no envelope"},
-		"two values":    {fine, dlq.ReplaceData([]byte(`{"a":1},"id":"x"`)), "no envelope"},
-		"too large":     {fine, dlq.ReplaceData([]byte(`{"a":"` + strings.Repeat("x", envelope.MaxSize) + `"}`)), "no envelope"},
-		"no envelope":   {undecodable, dlq.ReplaceData([]byte(`{}`)), "have its producer publish"},
+		"does not fit":    {id, rename, "hostname"},
+		"other version":   {fine, dlq.Transform(hostType[host](2), func(h host) (host, error) { return h, nil }), "version 1"},
+		"carried forward": {fine, dlq.Transform(hostType[host](2, envelope.Upcast(hostType[host](1), same)), same), "edit it with the Type of its own version"},
+		"own error":       {fine, dlq.Transform(hostType[host](1), func(h host) (host, error) { return h, broken }), "no such host"},
+		"no function":     {fine, dlq.Transform[host](hostType[host](1), nil), "no function"},
+		"no edit":         {fine, &dlq.Edit{}, "make it with"},
+		"no object":       {fine, dlq.ReplaceData([]byte(`[1]`)), "no JSON object"},
+		"nothing":         {fine, dlq.ReplaceData(nil), "no JSON object"},
+		"no JSON":         {fine, dlq.ReplaceData([]byte(`{"a":}`)), "no envelope"},
+		"two values":      {fine, dlq.ReplaceData([]byte(`{"a":1},"id":"x"`)), "no envelope"},
+		"too large":       {fine, dlq.ReplaceData([]byte(`{"a":"` + strings.Repeat("x", envelope.MaxSize) + `"}`)), "no envelope"},
+		"no envelope":     {undecodable, dlq.ReplaceData([]byte(`{}`)), "have its producer publish"},
 	} {
 		_, err := b.queue.Replay(t.Context(), c.id, editing(request("ola"), c.edit))
 		refused, ok := errors.AsType[*dlq.EditError](err)

@@ -147,16 +147,25 @@ func newTrial(tb testing.TB, c *Conformance, messages []envelope.Message) *trial
 // restart makes the handlers anew, as the next process does.
 func (t *trial) restart() { t.routes = t.c.Routes(t.TB, t.pool) }
 
-// route returns the handler of a message.
+// route returns the handler of a message: that of its own version, else the one
+// with the lowest version that carries it forward, as a consumer does.
 func (t *trial) route(m envelope.Message) envelope.Route {
 	t.Helper()
-	i := slices.IndexFunc(t.routes, func(r envelope.Route) bool {
-		return r.Type == m.Envelope.Type && r.Version == m.Envelope.SchemaVersion()
-	})
-	if i < 0 {
-		t.Fatalf("dvtest: Conformance: no route handles %s v%d", m.Envelope.Type, m.Envelope.SchemaVersion())
+	version := m.Envelope.SchemaVersion()
+	best := -1
+	for i, r := range t.routes {
+		switch {
+		case r.Type != m.Envelope.Type:
+		case r.Version == version:
+			return r
+		case slices.Contains(r.Older, version) && (best < 0 || r.Version < t.routes[best].Version):
+			best = i
+		}
 	}
-	return t.routes[i]
+	if best < 0 {
+		t.Fatalf("dvtest: Conformance: no route handles %s v%d", m.Envelope.Type, version)
+	}
+	return t.routes[best]
 }
 
 // delivery is the delivery of a message, of a replay if letter is given.

@@ -89,6 +89,18 @@ func TestMessageThatNoHandlerWouldSeeFailsTheTest(t *testing.T) {
 	requireSays(t, deliver(provisioned("s"), dvtest.AtAttempt(0)), "attempts count from 1")
 }
 
+func TestAnOlderVersionIsDeliveredWhereTheRouteTakesIt(t *testing.T) {
+	t.Parallel()
+	newer := envelope.MustEvent(envelope.EventSpec{Service: subject.Maskin, Entity: "server", Verb: "provisioned", Version: 2},
+		envelope.Upcast(ServerProvisioned, func(old ServerProvisionedV1) (ServerProvisionedV2, error) {
+			return ServerProvisionedV2{old.Hostname, "unknown"}, nil
+		}))
+	var got ServerProvisionedV2
+	route := consumer.On(newer, func(_ context.Context, m envelope.Received[ServerProvisionedV2]) error { got = m.Data; return nil })
+	require.NoError(t, dvtest.Deliver(t, route, provisioned("server-1")))
+	require.Equal(t, "unknown", got.Rack)
+}
+
 func TestIncompleteMessageOrRouteFailsTheTest(t *testing.T) {
 	t.Parallel()
 	route, m := consumer.On(ServerProvisioned, answering(nil)), newMessage(t)

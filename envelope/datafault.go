@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// dataError reports that data and Go type do not fit together. The causes of
-// encoding/json quote what they met ("number 4711"), and so may those of a type
-// that reads itself; the text leaves that out, errors.As still finds the cause.
+// dataError reports that data does not marshal. The causes of encoding/json may
+// quote what they met, and so may those of a type that writes itself; the text
+// leaves that out, errors.As still finds the cause.
 type dataError struct {
 	text  string
 	cause error
@@ -21,15 +21,15 @@ func (e *dataError) Error() string { return e.text }
 // Unwrap returns the cause, whose text may quote the data.
 func (e *dataError) Unwrap() error { return e.cause }
 
-// dataFault explains why data does not decode as the named message type.
-func dataFault(name string, err error) error {
-	text := fmt.Sprintf("data does not fit the Go type of %s: refused by %T", name, err)
+// dataReason explains why data does not decode, without what the causes of
+// encoding/json quote ("number 4711").
+func dataReason(err error) string {
+	what := fmt.Sprintf("refused by %T", err)
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		kind, _, _ := strings.Cut(e.Value, " ")
-		text = fmt.Sprintf("data does not fit the Go type of %s: field %q cannot take a %s as %s (byte %d)",
-			name, e.Field, kind, e.Type, e.Offset)
+		what = fmt.Sprintf("field %q cannot take a %s as %s (byte %d)", e.Field, kind, e.Type, e.Offset)
 	}
-	return &dataError{text, err}
+	return "the data does not fit: " + what + "; its producer breaks the contract of this version: mend it, and replay with corrected data"
 }
 
 // marshalFault explains why a payload does not marshal.

@@ -83,6 +83,11 @@ type Route struct {
 	// Type and Version are what the route handles.
 	Type    string
 	Version int
+	// Older are further versions that Handle takes, since the type carries their
+	// data forward: see [Upcast]. A message of such a version goes to the route of
+	// its own version if the consumer has one, else to the one with the lowest
+	// version that takes it.
+	Older []int
 	// Handle applies the message. Its error is the verdict: nil acknowledges,
 	// [Permanent] dead-letters, [RetryAfterError] delays, anything else retries.
 	Handle func(context.Context, *Delivery) error

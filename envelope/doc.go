@@ -49,7 +49,8 @@
 //   - Headers are a projection of the envelope, written and checked from one
 //     list, so they cannot say anything else.
 //   - A schema version belongs to one Go type; data of another type or version is
-//     never decoded into it (requirement E3).
+//     never decoded into it, unless an [Upcast] of the declaration carries that
+//     version forward (requirement E3).
 //   - At most [MaxSize] bytes are read or written. Decoding takes time linear in
 //     the size and two allocations, with unknown fields or escapes a few more, of
 //     which no input can make many.
@@ -65,7 +66,8 @@
 //
 // Faults of fields are [*FieldError] values, contradictions are [*MismatchError]
 // values, always all that were found at once, joined; errors.AsType finds the
-// first of a kind. Everything that keeps bytes from decoding wraps
+// first of a kind. A message that is no data of a type is a [*DecodeError], which
+// tells an unknown type, a wrong version and unfit data apart. Everything that keeps bytes from decoding wraps
 // [ErrMalformed]: no retry heals it. Size wraps [ErrTooLarge]. No error text
 // holds a value of a message or a header, so errors may be logged and stored.
 //

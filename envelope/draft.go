@@ -58,7 +58,8 @@ func Environment(id string) Option { return Option{fieldEnvironment, id} }
 func Datacenter(id string) Option { return Option{fieldDatacenter, id} }
 
 // ExternallyVisible allows edges to send the message out of the platform.
-// Default: it stays inside (requirement E8).
+// Default: what the type's declaration says, and that is that it stays inside
+// (requirement E8).
 func ExternallyVisible() Option { return Option{fieldVisibility, string(External)} }
 
 // set applies an option. Options are values and not functions, so that a draft
@@ -84,7 +85,7 @@ func (d *Draft) set(o Option) {
 func (t Type[T]) New(resourceID string, data T, opts ...Option) Draft {
 	d := Draft{
 		typeName: t.name, schema: t.schema, subject: t.subject,
-		resourceID: resourceID, orderingKey: resourceID,
+		resourceID: resourceID, orderingKey: resourceID, visibility: t.visibility,
 	}
 	d.data, d.err = json.Marshal(data)
 	for _, opt := range opts {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"codeberg.org/dataverket/messaging/envelope"
@@ -208,4 +209,60 @@ func ExampleEnvelope_CheckHeader() {
 func ExampleMarshalHeader() {
 	fmt.Printf("%q\n", envelope.MarshalHeader(envelope.Header{"tenant-id": {"tenant-42"}, "Dv-Site": {"osl1"}}))
 	// Output: "Dv-Site: osl1\r\ntenant-id: tenant-42\r\n"
+}
+
+// ServerProvisionedV2 names the host without its domain.
+type ServerProvisionedV2 struct {
+	ServerID string `json:"server_id"`
+	Host     string `json:"host"`
+	Domain   string `json:"domain"`
+}
+
+// A handler of version 2 also receives what was sent as version 1.
+func ExampleUpcast() {
+	second := envelope.MustEvent(envelope.EventSpec{Service: subject.Maskin, Entity: "server", Verb: "provisioned", Version: 2},
+		envelope.Upcast(ServerProvisioned, func(old ServerProvisionedV1) (ServerProvisionedV2, error) {
+			host, domain, _ := strings.Cut(old.Hostname, ".")
+			if domain == "" {
+				return ServerProvisionedV2{}, errors.New("the hostname has no domain") // a dead letter
+			}
+			return ServerProvisionedV2{old.ServerID, host, domain}, nil
+		}))
+
+	ctx := envelope.WithOrigin(context.Background(), envelope.NewOrigin("user:42", "tenant-42"))
+	m, err := envelope.New(ctx, subject.Maskin, ServerProvisioned.New("server/9a1", ServerProvisionedV1{"9a1", "web-1.osl.example"}))
+	if err != nil {
+		panic(err)
+	}
+	data, err := second.Decode(m.Envelope)
+	fmt.Printf("%+v %v\n", data, err)
+	// Output: {ServerID:9a1 Host:web-1 Domain:osl.example} <nil>
+}
+
+// What keeps a message from being typed data, and what to do about each.
+func ExampleDecodeError() {
+	ctx := envelope.WithOrigin(context.Background(), envelope.NewOrigin("user:42", "tenant-42"))
+	decode := func(draft envelope.Draft) {
+		m, err := envelope.New(ctx, subject.Maskin, draft)
+		if err != nil {
+			panic(err)
+		}
+		_, err = ServerProvisioned.Decode(m.Envelope)
+		fault, _ := errors.AsType[*envelope.DecodeError](err)
+		fmt.Println(fault.Fault)
+		fmt.Println(fault)
+	}
+	event := func(verb string, version int) envelope.Type[map[string]any] {
+		return envelope.MustEvent[map[string]any](envelope.EventSpec{Service: subject.Maskin, Entity: "server", Verb: verb, Version: version})
+	}
+	decode(event("moved", 1).New("server/9a1", map[string]any{}))
+	decode(event("provisioned", 2).New("server/9a1", map[string]any{}))
+	decode(event("provisioned", 1).New("server/9a1", map[string]any{"hostname": 7}))
+	// Output:
+	// type
+	// envelope: decode maskin.server.moved v1: it is no maskin.server.provisioned v1: decode it with the Type of its own name
+	// version
+	// envelope: decode maskin.server.provisioned v2: version 1 is known here: update to the release that declares the newer one, then replay
+	// data
+	// envelope: decode maskin.server.provisioned v1: the data does not fit: field "hostname" cannot take a number as string (byte 13); its producer breaks the contract of this version: mend it, and replay with corrected data
 }

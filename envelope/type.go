@@ -22,18 +22,21 @@ import (
 // nothing on the wire. The meaning of a version never changes; what must change
 // gets the next version and a Type of its own (requirement E3).
 //
-// A Type is an immutable, comparable value, safe for concurrent use. The zero
-// value is invalid: it drafts only messages that [New] refuses, and decodes
+// A Type is an immutable value, safe for concurrent use, and comparable: equal
+// declarations are equal, except that one with upcasters equals only its copies.
+// The zero value is invalid: it drafts only messages that [New] refuses, and decodes
 // nothing.
 type Type[T any] struct {
-	name    string
-	subject subject.Subject
-	version int
-	schema  string
+	name       string
+	subject    subject.Subject
+	version    int
+	schema     string
+	visibility Visibility
+	older      *upcasts[T] // nil for none; a pointer keeps types comparable
 }
 
 // EventSpec describes an event: something that happened to an entity of a
-// service. All fields are required.
+// service. All fields but Visibility are required.
 type EventSpec struct {
 	// Service is whose fact it is; only that service can publish it.
 	Service subject.Service
@@ -43,6 +46,9 @@ type EventSpec struct {
 	Verb   string
 	// Version of the data's schema, 1 to 65535.
 	Version int
+	// Visibility of its messages: Internal, the default, keeps them inside the
+	// platform; External allows edges to send them on (requirement E8).
+	Visibility Visibility
 }
 
 // CommandSpec describes a command: work that is asked of a service. All fields
@@ -60,37 +66,44 @@ type CommandSpec struct {
 
 // Event returns the type "<service>.<entity>.<verb>" on the subject
 // dv.<service>.evt.<entity>.<verb>. T is a struct or a map, or marshals itself.
-// All faults of the spec are reported at once.
-func Event[T any](spec EventSpec) (Type[T], error) {
+// With upcasters it reads older versions, too. All faults are reported at once.
+func Event[T any](spec EventSpec, older ...Upcaster[T]) (Type[T], error) {
 	s, err := subject.Evt(spec.Service, spec.Entity, spec.Verb)
-	name := spec.Service.String() + "." + spec.Entity + "." + spec.Verb
-	if err := specFaults[T]("EventSpec", spec.Version, err); err != nil {
-		return Type[T]{}, err
+	if reason := checkVisibility(spec.Visibility); reason != "" {
+		err = errors.Join(err, &FieldError{"EventSpec.Visibility", reason})
 	}
-	return Type[T]{name, s, spec.Version, schemaName(name, spec.Version)}, nil
+	t := Type[T]{
+		name:    spec.Service.String() + "." + spec.Entity + "." + spec.Verb,
+		subject: s, version: spec.Version, visibility: spec.Visibility,
+	}
+	return t.complete("EventSpec", err, older)
 }
 
 // Command returns the type "<service>.<entity>.<action>.requested" on the
 // subject dv.<service>.cmd.<action>. T is a struct or a map, or marshals itself.
-// All faults of the spec are reported at once.
-func Command[T any](spec CommandSpec) (Type[T], error) {
+// With upcasters it reads older versions, too. All faults are reported at once.
+func Command[T any](spec CommandSpec, older ...Upcaster[T]) (Type[T], error) {
 	s, err := subject.Cmd(spec.Service, spec.Action)
 	if reason := checkNameToken(spec.Entity); reason != "" {
 		err = errors.Join(err, &FieldError{"CommandSpec.Entity", reason})
 	}
-	name := spec.Service.String() + "." + spec.Entity + "." + spec.Action + ".requested"
-	if err := specFaults[T]("CommandSpec", spec.Version, err); err != nil {
-		return Type[T]{}, err
+	t := Type[T]{
+		name:    spec.Service.String() + "." + spec.Entity + "." + spec.Action + ".requested",
+		subject: s, version: spec.Version,
 	}
-	return Type[T]{name, s, spec.Version, schemaName(name, spec.Version)}, nil
+	return t.complete("CommandSpec", err, older)
 }
 
 // MustEvent is [Event] for package-level values. It panics on a bad spec, which
 // is a fault of the program that its first start shows.
-func MustEvent[T any](spec EventSpec) Type[T] { return must(Event[T](spec)) }
+func MustEvent[T any](spec EventSpec, older ...Upcaster[T]) Type[T] {
+	return must(Event(spec, older...))
+}
 
 // MustCommand is [Command] for package-level values. It panics on a bad spec.
-func MustCommand[T any](spec CommandSpec) Type[T] { return must(Command[T](spec)) }
+func MustCommand[T any](spec CommandSpec, older ...Upcaster[T]) Type[T] {
+	return must(Command(spec, older...))
+}
 
 func must[T any](t Type[T], err error) Type[T] {
 	if err != nil {
@@ -99,17 +112,24 @@ func must[T any](t Type[T], err error) Type[T] {
 	return t
 }
 
-// specFaults adds what both specs have in common to the faults found so far.
-func specFaults[T any](spec string, version int, err error) error {
-	if version < 1 || version > maxSchemaVersion {
-		err = errors.Join(err, &FieldError{spec + ".Version", "must be 1 to 65535"})
+// complete checks what both specs have in common, adds it to the faults found so
+// far, and returns the type if there are none.
+func (t Type[T]) complete(spec string, err error, older []Upcaster[T]) (Type[T], error) {
+	faults := []error{err}
+	if t.version < 1 || t.version > maxSchemaVersion {
+		faults = append(faults, &FieldError{spec + ".Version", "must be 1 to 65535"})
 	}
 	if !marshalsToObject(reflect.TypeFor[T]()) {
-		err = errors.Join(err, &FieldError{"data type", fmt.Sprintf(
+		faults = append(faults, &FieldError{"data type", fmt.Sprintf(
 			"%s does not marshal to a JSON object: use a struct, and reference binary data with envelope.Artifact",
 			reflect.TypeFor[T]())})
 	}
-	return err
+	ways, wrong := newUpcasts(t.name, t.version, older)
+	if err := errors.Join(append(faults, wrong...)...); err != nil {
+		return Type[T]{}, err
+	}
+	t.schema, t.older = schemaName(t.name, t.version), ways
+	return t, nil
 }
 
 // marshalsToObject refuses the Go types that can never be a payload, when the
@@ -142,23 +162,55 @@ func (t Type[T]) Schema() string { return t.schema }
 // String returns the name and the version, for messages.
 func (t Type[T]) String() string { return fmt.Sprintf("%s v%d", t.name, t.version) }
 
-// Decode returns the data of e. It refuses an envelope of another type or
-// another version, naming both, and data that does not fit T; every error wraps
-// [ErrMalformed] and none quotes the data. Fields that T does not have are
-// ignored, as requirement E4 asks.
+// Visibility returns whether messages of this type may leave the platform, unless
+// a single one says otherwise.
+func (t Type[T]) Visibility() Visibility { return t.visibility }
+
+// Declaration is what a [Type] says, without its type parameter: what a catalogue
+// of messages of several types is made of.
+type Declaration struct {
+	// Name, Version, Schema, Subject and Visibility are those of the Type.
+	Name       string
+	Version    int
+	Schema     string
+	Subject    subject.Subject
+	Visibility Visibility
+	// Data is the Go type of the data; nil for the zero Type.
+	Data reflect.Type
+	// Older are the versions that are carried forward, the lowest first.
+	Older []int
+}
+
+// Declaration returns what t says. That of the zero Type is the zero Declaration.
+func (t Type[T]) Declaration() Declaration {
+	if t.name == "" {
+		return Declaration{}
+	}
+	return Declaration{t.name, t.version, t.schema, t.subject, t.visibility, reflect.TypeFor[T](), t.Older()}
+}
+
+// Decode returns the data of e. Data of an older version is carried forward if the
+// declaration says how, see [Upcast]. It refuses an envelope of another type or a
+// version that it does not know, and data that does not fit: every error is a
+// [*DecodeError] that wraps [ErrMalformed], and none quotes the data, unless the
+// error of an upcaster does. Fields that T does not have are ignored, as
+// requirement E4 asks.
 func (t Type[T]) Decode(e *Envelope) (T, error) {
 	var data T
+	version := e.SchemaVersion()
 	if e.Type != t.name {
-		return data, malformed(&FieldError{"type", fmt.Sprintf(
-			"is %s, decoding as %s", clip(e.Type), t)})
+		return data, malformed(&DecodeError{Fault: FaultType, Type: e.Type, Version: version, Reason: fmt.Sprintf(
+			"it is no %s: decode it with the Type of its own name", t)})
 	}
-	if v := e.SchemaVersion(); v != t.version {
-		return data, malformed(&FieldError{"dataschema", fmt.Sprintf(
-			"is version %d, decoding as %s", v, t)})
+	if version != t.version {
+		if t.older != nil && (*t.older)[version] != nil {
+			return (*t.older)[version](e)
+		}
+		return data, malformed(versionFault(e.Type, version, t.version))
 	}
 	if err := json.Unmarshal(e.Data, &data); err != nil {
 		var zero T // a half-filled value must not look usable
-		return zero, malformed(dataFault(t.String(), err))
+		return zero, malformed(&DecodeError{FaultData, e.Type, version, dataReason(err), err})
 	}
 	return data, nil
 }

@@ -111,18 +111,29 @@ func TestTypeDecodesItsOwn(t *testing.T) {
 
 func TestTypeRefusesOthersAndSaysBoth(t *testing.T) {
 	t.Parallel()
-	for want, change := range map[string]func(*envelope.Envelope){
-		"envelope: malformed: envelope: type: is nett.server.provisioned, decoding as maskin.server.provisioned v1": func(e *envelope.Envelope) {
+	for _, c := range []struct {
+		fault  envelope.DecodeFault
+		want   string
+		change func(*envelope.Envelope)
+	}{
+		{envelope.FaultType, "envelope: malformed: envelope: decode nett.server.provisioned v1: " +
+			"it is no maskin.server.provisioned v1: decode it with the Type of its own name", func(e *envelope.Envelope) {
 			e.Type = "nett.server.provisioned"
-		},
-		"envelope: malformed: envelope: dataschema: is version 2, decoding as maskin.server.provisioned v1": func(e *envelope.Envelope) {
+			e.DataSchema = "urn:dataverket:schema:nett.server.provisioned:v1"
+		}},
+		{envelope.FaultVersion, "envelope: malformed: envelope: decode maskin.server.provisioned v2: " +
+			"version 1 is known here: update to the release that declares the newer one, then replay", func(e *envelope.Envelope) {
 			e.DataSchema = "urn:dataverket:schema:maskin.server.provisioned:v2"
-		},
+		}},
 	} {
-		data, err := provisioned.Decode(event(t, change))
+		e := event(t, c.change)
+		data, err := provisioned.Decode(e)
 		require.ErrorIs(t, err, envelope.ErrMalformed)
-		require.EqualError(t, err, want)
+		require.EqualError(t, err, c.want)
 		require.Zero(t, data)
+		fault, ok := errors.AsType[*envelope.DecodeError](err)
+		require.True(t, ok)
+		require.Equal(t, []any{c.fault, e.Type, e.SchemaVersion()}, []any{fault.Fault, fault.Type, fault.Version})
 	}
 	_, err := envelope.Type[provisionedV1]{}.Decode(event(t, nil))
 	require.ErrorIs(t, err, envelope.ErrMalformed)
@@ -142,16 +153,17 @@ func TestDataThatDoesNotFitIsExplainedWithoutItsContent(t *testing.T) {
 		Service: subject.Maskin, Entity: "server", Verb: "provisioned", Version: 1,
 	})
 	for data, want := range map[string]string{
-		`{"server_id":4711}`: `envelope: malformed: data does not fit the Go type of maskin.server.provisioned v1: ` +
-			`field "server_id" cannot take a number as string (byte 17)`,
-		`{"slot":4711}`: `envelope: malformed: data does not fit the Go type of maskin.server.provisioned v1: ` +
-			`field "slot" cannot take a number as int8 (byte 12)`,
-		`{"server_id":"x","at":"4711"}`: `envelope: malformed: data does not fit the Go type of maskin.server.provisioned v1: ` +
-			`refused by *time.ParseError`,
+		`{"server_id":4711}`:            `field "server_id" cannot take a number as string (byte 17)`,
+		`{"slot":4711}`:                 `field "slot" cannot take a number as int8 (byte 12)`,
+		`{"server_id":"x","at":"4711"}`: `refused by *time.ParseError`,
 	} {
 		got, err := events.Decode(event(t, func(e *envelope.Envelope) { e.Data = json.RawMessage(data) }))
 		require.ErrorIs(t, err, envelope.ErrMalformed)
-		require.EqualError(t, err, want)
+		require.EqualError(t, err, "envelope: malformed: envelope: decode maskin.server.provisioned v1: the data does not fit: "+want+
+			"; its producer breaks the contract of this version: mend it, and replay with corrected data")
+		fault, ok := errors.AsType[*envelope.DecodeError](err)
+		require.True(t, ok)
+		require.Equal(t, envelope.FaultData, fault.Fault)
 		require.Zero(t, got, "nothing half-filled is returned")
 	}
 	_, err := events.Decode(event(t, func(e *envelope.Envelope) { e.Data = json.RawMessage(`{"server_id":1}`) }))

@@ -41,8 +41,8 @@ func Read(ctx context.Context, js jetstream.JetStream, q Query) iter.Seq2[Messag
 
 // ReadAs is Read for the messages of one type, with their data. Query.Filter is by
 // default the subject of the type. Messages of other types are passed over; one of
-// the type in another version, or with data that does not fit, is a
-// [*MessageError].
+// the type in a version that t neither has nor carries forward, or with data that
+// does not fit, is a [*MessageError].
 func ReadAs[T any](ctx context.Context, js jetstream.JetStream, t envelope.Type[T], q Query) iter.Seq2[envelope.Received[T], error] {
 	if q.Filter.IsZero() {
 		q.Filter = subject.Exactly(t.Subject())

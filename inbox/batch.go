@@ -84,7 +84,7 @@ func (c Batch) withDefaults() Batch {
 // what comes meanwhile is the next batch, which begins while the one before commits.
 // So a consumer gains from a Concurrency of two or three times Size.
 func OnBatch[T any](in *Inbox, t envelope.Type[T], cfg Batch, h func(context.Context, pgx.Tx, []envelope.Received[T]) error) envelope.Route {
-	route := envelope.Route{Type: t.Name(), Version: t.Version()}
+	route := envelope.Route{Type: t.Name(), Version: t.Version(), Older: t.Older()}
 	if in == nil || h == nil {
 		return route // without a handler, so that consumer.New refuses it by name
 	}

@@ -15,9 +15,9 @@ import (
 //
 // h follows the rules of [Inbox.Once]. Its error rolls everything back and is the
 // verdict, as for consumer.On. Data that does not fit T is a dead letter without
-// a transaction.
+// a transaction; older versions that t carries forward come to h as T.
 func On[T any](in *Inbox, t envelope.Type[T], h func(context.Context, pgx.Tx, envelope.Received[T]) error) envelope.Route {
-	route := envelope.Route{Type: t.Name(), Version: t.Version()}
+	route := envelope.Route{Type: t.Name(), Version: t.Version(), Older: t.Older()}
 	if in == nil || h == nil {
 		return route // without a handler, so that consumer.New refuses it by name
 	}
