@@ -34,6 +34,7 @@ var layers = map[string]int{
 	"internal/testsignal": level0,
 	"envelope":            level1,
 	"internal/pgschema":   belowL2,
+	"contract":            level2,
 	"topology":            level2,
 	"cloudevents":         level2,
 	"natsconn":            level2,
