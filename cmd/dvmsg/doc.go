@@ -1,8 +1,8 @@
 // Command dvmsg is what an operator has in hand: it creates the tables, compares
 // and applies streams and consumers, says what the outbox waits for, decides about
 // parked keys and rewinds, and looks after dead letters: it lists, groups, shows,
-// replays, edits, discards and removes them. It also lists what streams hold, and
-// hands a durable its stream once more.
+// replays, edits, discards and removes them. It also lists what streams hold,
+// hands a durable its stream once more, and compares the contracts of messages.
 //
 // # Usage
 //

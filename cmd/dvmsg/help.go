@@ -8,7 +8,7 @@ import (
 )
 
 const overview = `dvmsg looks after the messaging of a Dataverket platform: tables, streams,
-outbox, inbox, dead letters and what streams hold.
+outbox, inbox, dead letters, what streams hold, and the contracts of messages.
 
 Usage:
   dvmsg COMMAND [ARGUMENTS] [FLAGS]     flags may stand before or after arguments
@@ -32,7 +32,8 @@ Exit codes:
   0  done, or nothing to report
   1  failed; the error says what to do
   2  wrong usage; nothing was contacted
-  3  differences found (migrate verify, topology verify, topology diff)
+  3  differences found (migrate verify, topology verify and diff, contracts lint,
+     diff and breaking)
 `
 
 // writeHelp explains what words name: a command, a group or everything.

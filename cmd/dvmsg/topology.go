@@ -56,19 +56,19 @@ Nothing is ever deleted.`,
 	}
 }
 
-// contract is the flag --file and what the file holds.
-type contract struct {
+// contractFile is the flag --file and what the file holds.
+type contractFile struct {
 	file string
 	set  topology.Set
 }
 
-func (f *contract) register(fs *flag.FlagSet) {
+func (f *contractFile) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.file, "file", "topology.json", "the service's contract `FILE`, - for the standard input")
 }
 
 // check reads the file, so that its faults are reported together with all
 // others and before anything is contacted.
-func (f *contract) check(c *call) {
+func (f *contractFile) check(c *call) {
 	data, err := f.read(c.stdin)
 	if err != nil {
 		c.fault("--file: %v", err)
@@ -81,7 +81,7 @@ func (f *contract) check(c *call) {
 	}
 }
 
-func (f *contract) read(stdin io.Reader) ([]byte, error) {
+func (f *contractFile) read(stdin io.Reader) ([]byte, error) {
 	if f.file == "-" {
 		return io.ReadAll(stdin)
 	}

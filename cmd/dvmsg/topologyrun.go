@@ -10,7 +10,7 @@ import (
 	"codeberg.org/dataverket/messaging/topology"
 )
 
-type topologyDiff struct{ file contract }
+type topologyDiff struct{ file contractFile }
 
 // topologyResult is the JSON of diff and apply.
 type topologyResult struct {
@@ -66,7 +66,7 @@ func (r topologyResult) text(p *page) {
 	}
 }
 
-type topologyVerify struct{ file contract }
+type topologyVerify struct{ file contractFile }
 
 // topologyVerifyResult is the JSON of verify.
 type topologyVerifyResult struct {
@@ -108,7 +108,7 @@ func (r topologyVerifyResult) text(p *page) {
 }
 
 type topologyApply struct {
-	file                contract
+	file                contractFile
 	destructive, dryRun bool
 }
 

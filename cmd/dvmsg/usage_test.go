@@ -173,6 +173,14 @@ func TestWrongValuesNameTheFlagAndWhatItTakes(t *testing.T) {
 		"migrate up --schema Bad-Name --database postgres:/":      `--schema: "Bad-Name" is no schema name`,
 		"migrate export --after 99":                               `--after: 99 is no version`,
 		"topology diff --file /no/such --nats x":                  `--file: open /no/such: no such file`,
+		"contracts list /no/such":                                 `FILE /no/such: open /no/such: no such file`,
+		"contracts lint":                                          `FILE contracts.lock.json: open contracts.lock.json: no such file`,
+		"contracts diff x":                                        `NEW is missing`,
+		"contracts breaking - -":                                  `only one can be the standard input`,
+		"contracts lock":                                          `NEW is missing`,
+		"contracts lock - --lock -":                               `--lock: must be a file`,
+		"contracts schema":                                        `TYPE is missing`,
+		"contracts schema x /no/such --version -1":                `--version: -1 is no version`,
 	} {
 		environment{}.dvmsg(t, strings.Fields(args)...).failed(t, exitUsage, want)
 	}
@@ -231,7 +239,8 @@ func TestAFlagHasOneFormInAllCommands(t *testing.T) {
 func TestEveryMutationHasADryRunAndEveryCommandHasJSON(t *testing.T) {
 	t.Parallel()
 	mutations := []string{"migrate up", "topology apply", "outbox parked release", "outbox parked discard",
-		"outbox rewind", "outbox accept", "inbox parked release", "dlq replay", "dlq discard", "dlq restore", "dlq purge", "durable reset"}
+		"outbox rewind", "outbox accept", "inbox parked release", "dlq replay", "dlq discard", "dlq restore", "dlq purge", "durable reset",
+		"contracts lock"}
 	for _, c := range commands() {
 		require.NotNil(t, c.flags().Lookup("json"), c.path)
 		require.Equal(t, slices.Contains(mutations, c.path), c.flags().Lookup("dry-run") != nil, c.path)
