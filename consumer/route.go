@@ -121,9 +121,12 @@ func (t table) find(e *envelope.Envelope) (*envelope.Route, error) {
 	fault := &envelope.DecodeError{Fault: envelope.FaultType, Type: key.name, Version: key.version, Reason: fmt.Sprintf(
 		"no handler; this consumer handles %s: add one, or narrow the durable's filter, then replay or discard", clip(t.known, maxErrorText))}
 	if versions := t.versions[key.name]; versions != nil {
+		remedy := "deploy a release that handles the newer one"
+		if key.version < versions[len(versions)-1] {
+			remedy = "carry the older one forward with envelope.Upcast"
+		}
 		fault.Fault = envelope.FaultVersion
-		fault.Reason = fmt.Sprintf("no handler of this version; this consumer handles %s: "+
-			"route the newer version, or carry the older one forward with envelope.Upcast, then replay", numbered(versions))
+		fault.Reason = fmt.Sprintf("no handler of this version; this consumer handles %s: %s, then replay", numbered(versions), remedy)
 	}
 	return nil, fmt.Errorf("consumer: route message: %w", fault)
 }

@@ -122,6 +122,16 @@ func TestUnknownTypeAndVersionSayWhatToDo(t *testing.T) {
 		}
 		require.Equal(t, envelope.FaultVersion, fault.Fault)
 		require.EqualError(t, f.Err, "consumer: route message: envelope: decode maskin.server.provisioned v3: no handler of this version; "+
-			"this consumer handles v1, v2: route the newer version, or carry the older one forward with envelope.Upcast, then replay")
+			"this consumer handles v1, v2: deploy a release that handles the newer one, then replay")
 	}
+}
+
+func TestAnOlderVersionThatNobodyCarriesForwardSaysSo(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	alone := envelope.MustEvent[serverV2](provisionedSpec(2))
+	b.run(t, b.config(), consumer.On(alone, func(context.Context, envelope.Received[serverV2]) error { return nil }))
+	b.publish(t, "a")
+	require.ErrorContains(t, b.graves.await(t, 1)[0].Err, "this consumer handles v2: carry the older one forward with envelope.Upcast, then replay")
+	b.settled(t)
 }
