@@ -5,6 +5,7 @@
 package maskinevents
 
 import (
+	"codeberg.org/dataverket/messaging/contract"
 	"codeberg.org/dataverket/messaging/envelope"
 	"codeberg.org/dataverket/messaging/subject"
 	"codeberg.org/dataverket/messaging/topology"
@@ -59,6 +60,12 @@ var ServerProvisioned = envelope.MustEvent[ServerProvisionedV1](envelope.EventSp
 var ServerResized = envelope.MustEvent[ServerResizedV1](envelope.EventSpec{
 	Service: subject.Maskin, Entity: "server", Verb: "resized", Version: 1,
 })
+
+// Catalogue is all of it: what contracts.lock.json and the AsyncAPI document say.
+var Catalogue = contract.MustNew(subject.Maskin,
+	contract.Produces(ServerProvisioned, ServerResized),
+	contract.Handles(Provision, Resize),
+)
 
 // Commands is the stream of maskin's commands, DV_MASKIN_CMD.
 func Commands() topology.Stream { return topology.Commands(subject.Maskin, topology.Limits{}) }
