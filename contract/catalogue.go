@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"codeberg.org/dataverket/messaging/envelope"
 	"codeberg.org/dataverket/messaging/subject"
@@ -73,6 +74,23 @@ func (c Catalogue) List() List {
 	l := c.list
 	l.Contracts = append([]Contract{}, l.Contracts...)
 	return l
+}
+
+// Subjects returns the subjects of the messages that the service produces, or
+// handles, or both: each once, in their order as text.
+func (c Catalogue) Subjects(direction Direction) []subject.Subject {
+	var texts []string
+	for _, m := range c.list.Contracts {
+		if direction == Both || m.Direction == Both || m.Direction == direction {
+			texts = append(texts, m.Subject)
+		}
+	}
+	texts = slices.Compact(slices.Sorted(slices.Values(texts)))
+	all := make([]subject.Subject, len(texts))
+	for i, text := range texts {
+		all[i] = subject.Must(subject.Parse(text)) // it was built from one
+	}
+	return all
 }
 
 // AsyncAPI returns the AsyncAPI 3.1.0 document of the service, see [List.AsyncAPI].

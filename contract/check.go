@@ -35,7 +35,10 @@ type TB interface {
 //		contract.Check(t, maskinevents.Catalogue, "contracts.lock.json")
 //	}
 //
-// The failure names each property, the rule and what to do. With [UpdateLock] set
+// The failure names each property, the rule and what to do. It also fails if the
+// source of the test's package declares a message, by envelope.MustEvent or
+// MustCommand over literals, that neither catalogue nor lock knows: what is not
+// listed is not locked. With [UpdateLock] set
 // it writes what is compatible, and new versions, into the file, which is created
 // if it is not there; a breaking change is refused all the same. Commit the file:
 // its diff is what a reviewer looks at. path is relative to the package's folder.
@@ -49,9 +52,14 @@ func Check(t TB, c Catalogue, path string) {
 		return
 	}
 	accepted, changes, err := Accept(lock, c.list)
+	forgotten := unlisted(declaredIn(".", c.list.Service), c.list, lock)
 	switch {
 	case err != nil:
 		t.Fatalf("contract: %s: %v", path, err)
+	case len(forgotten) > 0:
+		t.Fatalf("contract: declared in this package, and neither in the catalogue nor in %s: %s\n"+
+			"List it in Produces or Handles. What is only there to be carried forward is listed once, locked, and taken out again.",
+			path, strings.Join(forgotten, ", "))
 	case len(changes) == 0 && !missing:
 	case !update:
 		t.Fatalf("contract: %s %s", path, explain(changes, missing))

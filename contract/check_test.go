@@ -105,3 +105,47 @@ func TestCheckRefusesAFileThatIsNoLockOfTheService(t *testing.T) {
 	contract.Check(&tb, catalogue(t), t.TempDir())
 	require.Contains(t, tb.failed, "is a directory")
 }
+
+// The source of a service whose author forgot a message.
+const forgetful = `package maskinevents
+
+import (
+	dv "codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/subject"
+)
+
+var (
+	Listed = dv.MustEvent[A](dv.EventSpec{Service: subject.Maskin, Entity: "server", Verb: "seen", Version: 1})
+	// Retired is in the lock alone.
+	Retired = dv.MustEvent[A](dv.EventSpec{Service: subject.Maskin, Entity: "server", Verb: "gone", Version: 1})
+	Forgotten = dv.MustEvent[A](dv.EventSpec{Service: subject.Maskin, Entity: "server", Verb: "seen", Version: 2}, dv.Upcast(Listed, up))
+	Asked = dv.MustCommand[A](dv.CommandSpec{Service: subject.Maskin, Entity: "server", Action: "see", Version: 7})
+	Foreign = dv.MustEvent[A](dv.EventSpec{Service: subject.Nett, Entity: "server", Verb: "seen", Version: 1})
+	Computed = dv.MustEvent[A](spec("server", 3))
+	Other = other.MustEvent[A](dv.EventSpec{Service: subject.Maskin, Entity: "server", Verb: "other", Version: 1})
+)
+`
+
+// A catalogue knows what it is given; what nobody listed would not be locked, and
+// nobody would notice.
+func TestCheckNoticesAMessageThatIsDeclaredAndNotListed(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"a.go": forgetful, "broken.go": "package", "other_test.go": forgetful} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	seen, gone := event[seenV1]("server", "seen", 1), event[seenV1]("server", "gone", 1)
+	lock, _, err := contract.Accept(contract.NewLock("maskin"), list(t, seen, gone))
+	require.NoError(t, err)
+	lock, _, err = contract.Accept(lock, list(t, seen))
+	require.NoError(t, err)
+	data, err := lock.Encode()
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "contracts.lock.json"), data, 0o600))
+
+	t.Chdir(dir)
+	var tb fakeTB
+	contract.Check(&tb, catalogue(t, seen), "contracts.lock.json")
+	require.Contains(t, tb.failed, "neither in the catalogue nor in contracts.lock.json: "+
+		"Forgotten (maskin.server.seen v2), Asked (maskin.server.see.requested v7)\nList it in Produces or Handles.")
+	require.NotContains(t, tb.failed, "Retired")
+}

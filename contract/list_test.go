@@ -38,6 +38,10 @@ func TestACatalogueListsWhatAServiceSaysAndUnderstands(t *testing.T) {
 	require.Empty(t, c.List().Lint())
 	require.Equal(t, told.Schema(), c.List().Contracts[2].DataSchema())
 
+	require.Equal(t, []subject.Subject{seen.Subject(), told.Subject()}, c.Subjects(contract.Sent))
+	require.Equal(t, []subject.Subject{see.Subject(), seen.Subject(), up.Subject()}, c.Subjects(contract.Received))
+	require.Equal(t, []subject.Subject{see.Subject(), seen.Subject(), told.Subject(), up.Subject()}, c.Subjects(contract.Both))
+
 	again, err := contract.New(subject.Maskin, contract.Produces(seen, told), contract.Handles(seen, see, up))
 	require.NoError(t, err)
 	require.Equal(t, c, again, "order means nothing")
