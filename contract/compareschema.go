@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 )
 
 // comparison compares the schemas of one version of a message.
@@ -205,5 +206,5 @@ func number(n *float64) string {
 	if n == nil {
 		return "none"
 	}
-	return fmt.Sprint(*n)
+	return strconv.FormatFloat(*n, 'f', -1, 64)
 }

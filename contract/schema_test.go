@@ -78,10 +78,10 @@ func TestConflictsOfEmbeddedNamesAreThoseOfEncodingJSON(t *testing.T) {
 		{list(t, event[deep]("a", "b", 1)), deep{A: &A{}}},
 		{list(t, event[struct {
 			C
-			Only string `json:"bad,name!"`
+			Only string `json:"dæmon"`
 		}]("a", "b", 1)), struct {
 			C
-			Only string `json:"bad,name!"`
+			Only string `json:"dæmon"`
 		}{}},
 	} {
 		data, err := json.Marshal(c.v)

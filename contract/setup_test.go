@@ -38,12 +38,12 @@ func event[T any](entity, verb string, version int) envelope.Type[T] {
 // The types that show every rule.
 type (
 	size   string
-	amount struct{ cents int }
+	amount struct{}
 	head   struct {
-		ID      uuid.UUID `json:"id"`
-		At      time.Time `json:"at"`
-		Shadow  string    `json:"shadow"`
-		private int
+		ID     uuid.UUID `json:"id"`
+		At     time.Time `json:"at"`
+		Shadow string    `json:"shadow"`
+		_      int       // no field of the JSON
 	}
 	disk struct {
 		Bytes uint64 `json:"bytes"`
