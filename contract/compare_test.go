@@ -162,6 +162,9 @@ func TestALockForgetsNothing(t *testing.T) {
 	require.Equal(t, []string{"breaking forgotten"}, brief(contract.Compare(next, contract.List{
 		Format: 1, Lock: true, Service: "maskin", Contracts: next.Contracts[1:],
 	})))
+	require.Equal(t, []string{"breaking forgotten"}, brief(contract.Compare(next, contract.List{
+		Format: 1, Lock: true, Service: "maskin", Contracts: next.Contracts[:1],
+	})), "what is declared, too: a lock is no export")
 }
 
 func TestABreakingChangeIsNotAcceptedAndSaysWhatToDo(t *testing.T) {

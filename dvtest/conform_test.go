@@ -85,6 +85,19 @@ func TestHandlersThatConformPass(t *testing.T) {
 	}))
 }
 
+// Messages of version 1, at a handler of version 2 that is given them carried forward.
+func TestHandlersOfANewerVersionConform(t *testing.T) {
+	t.Parallel()
+	dvtest.Conform(t, conformance(func(tb testing.TB, pool *pgxpool.Pool) []envelope.Route {
+		in, err := inbox.New(pool, "conforming", inbox.Config{})
+		require.NoError(tb, err)
+		return []envelope.Route{inbox.On(in, upcasting, func(ctx context.Context, tx pgx.Tx, m envelope.Received[ServerProvisionedV2]) error {
+			_, err := tx.Exec(ctx, highest, m.Envelope.Subject, m.Data.Hostname)
+			return err
+		})}
+	}))
+}
+
 // In ordered mode the last message of a key wins.
 func TestHandlersThatRelyOnKeyOrderPassWithIt(t *testing.T) {
 	t.Parallel()
