@@ -48,3 +48,10 @@ func TestTheParserOfAsyncAPIFindsWhatAWriterGetsWrong(t *testing.T) {
 	}
 	require.NotContains(t, got, right)
 }
+
+// The golden document of package contract: both directions, two versions of an event,
+// data that refers to itself.
+func TestTheParserOfAsyncAPITakesTheDocumentOfACatalogue(t *testing.T) {
+	t.Parallel()
+	require.Empty(t, asyncAPIFaults(t, "../../contract/testdata/maskin.asyncapi.json"))
+}
