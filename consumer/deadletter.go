@@ -12,7 +12,8 @@ import (
 	"codeberg.org/dataverket/messaging/internal/backoff"
 )
 
-// letterTimeout bounds one call of the DeadLetterer or of a route's MarkDead.
+// letterTimeout bounds one call of the DeadLetterer with those of a route's OnDead
+// and MarkDead.
 const letterTimeout = 10 * time.Second
 
 // refusalDelays paces the attempts to bury a message.
@@ -21,8 +22,8 @@ func refusalDelays() backoff.Policy {
 }
 
 // bury makes a message a dead letter: the letter is acknowledged by its stream,
-// then the handler's store marks the message dead, and only then the original is
-// terminated (requirement I3). A crash between two of these steps repeats them;
+// then its route is told, the handler's store marks the message dead, and only then
+// the original is terminated (requirement I3). A crash between two of these steps repeats them;
 // the letter's id makes that harmless.
 //
 // While a step fails, the message stays in progress, nothing new but replays
@@ -99,10 +100,16 @@ func (b *burial) step(ctx context.Context) error {
 			return err
 		}
 	}
-	if b.j.route == nil || b.j.route.MarkDead == nil {
+	route := b.j.route
+	if route != nil && route.OnDead != nil {
+		if err := protect(func() error { return route.OnDead(ctx, b.j.delivery, b.failure, b.letter) }); err != nil {
+			return fmt.Errorf("tell of dead letter %s: %w", b.letter, err)
+		}
+	}
+	if route == nil || route.MarkDead == nil {
 		return nil
 	}
-	err := protect(func() error { return b.j.route.MarkDead(ctx, b.j.delivery, b.letter) })
+	err := protect(func() error { return route.MarkDead(ctx, b.j.delivery, b.letter) })
 	switch {
 	case errors.Is(err, envelope.ErrAlreadyProcessed):
 		return b.close(ctx)

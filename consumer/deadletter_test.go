@@ -156,6 +156,34 @@ func TestTheHandlersStoreIsMarkedBeforeTheOriginalIsTerminated(t *testing.T) {
 	awaitReady(t, r)
 }
 
+// Whoever has to know of a failure is told between the letter and the mark: after
+// the mark a crash would leave nobody to tell it.
+func TestARouteIsToldOfItsDeadLetterBeforeItIsMarked(t *testing.T) {
+	t.Parallel()
+	b, steps := setup(t), &marks{}
+	route := handle(func(context.Context, received) error { return envelope.Permanent(errBroken) })
+	route.OnDead = func(_ context.Context, d *envelope.Delivery, f *envelope.Failure, letter string) error {
+		steps.add("told " + letter + " " + string(f.Class) + " " + f.Err.Error() + " " + d.Envelope.Subject)
+		switch len(steps.all()) {
+		case 1:
+			return errors.New("database is down")
+		case 2:
+			panic("boom")
+		}
+		return nil
+	}
+	route.MarkDead = func(context.Context, *envelope.Delivery, string) error {
+		steps.add("marked")
+		return nil
+	}
+	b.run(t, b.config(), route)
+	b.publish(t, "a")
+	b.settled(t)
+	told := "told " + letterID + " poison broken srv-a"
+	require.Equal(t, []string{told, told, told, "marked"}, steps.all())
+	require.Len(t, b.graves.all(), 1)
+}
+
 // Another copy of the message had its effect while this one failed for the last
 // time: a letter that stayed open would have an operator apply it again, once the
 // inbox has forgotten. While the letter cannot be resolved, the message waits.

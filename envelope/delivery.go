@@ -91,6 +91,11 @@ type Route struct {
 	// Handle applies the message. Its error is the verdict: nil acknowledges,
 	// [Permanent] dead-letters, [RetryAfterError] delays, anything else retries.
 	Handle func(context.Context, *Delivery) error
+	// OnDead is told that the message became the dead letter letterID, and why,
+	// once the letter is stored and before MarkDead. It is called again until it
+	// returns nil, also after a crash, and so must bear repeats: whatever has to
+	// know of a failure cannot miss it. It is nil where nobody has to.
+	OnDead func(ctx context.Context, d *Delivery, f *Failure, letterID string) error
 	// MarkDead records in the handler's own store that the message became the
 	// dead letter letterID, so that later deliveries have no effect. If the
 	// effect is there already, by another copy of the message, it returns an

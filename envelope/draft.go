@@ -18,7 +18,8 @@ import (
 // [New], together with everything else.
 //
 // A Draft is an immutable value and may be used several times; each use becomes
-// a message with an id of its own. The zero value is refused by [New].
+// a message with an id of its own, unless [Draft.Identify] gave it one. The zero
+// value is refused by [New].
 type Draft struct {
 	typeName      string
 	schema        string
@@ -30,7 +31,8 @@ type Draft struct {
 	datacenterID  string
 	visibility    Visibility
 	data          json.RawMessage
-	err           error // of marshalling
+	err           error     // of marshalling
+	id            uuid.UUID // nil: one of its own at each use
 }
 
 // Option sets a field of a single message that has a default. The zero value sets
@@ -97,6 +99,31 @@ func (t Type[T]) New(resourceID string, data T, opts ...Option) Draft {
 // TypeName returns the name on the wire of the type that the draft was made with.
 func (d Draft) TypeName() string { return d.typeName }
 
+// ResourceID returns the resource that the draft is about.
+func (d Draft) ResourceID() string { return d.resourceID }
+
+// Placement returns the options that say where the message belongs: project,
+// environment and datacenter. They are for a message about the same thing.
+func (d Draft) Placement() []Option {
+	return []Option{Project(d.projectID), Environment(d.environmentID), Datacenter(d.datacenterID)}
+}
+
+// Identify returns the draft of one message whose id is given now (a UUIDv7), and
+// the id: for a sender that has to name a message in another before either is
+// stored. Sent twice it is the same message twice, which an outbox refuses.
+func (d Draft) Identify() (Draft, string) {
+	d.id = newID()
+	return d, d.id.String()
+}
+
+// messageID returns the id that the draft was given, or a new one.
+func (d *Draft) messageID() uuid.UUID {
+	if d.id != uuid.Nil {
+		return d.id
+	}
+	return newID()
+}
+
 // Message is a complete message, ready to be stored and published.
 type Message struct {
 	// Subject is where it is published.
@@ -118,7 +145,7 @@ type Message struct {
 // object or is too large. Services rarely call it: outbox.Enqueue takes drafts.
 func New(ctx context.Context, source subject.Service, d Draft) (Message, error) {
 	e := new(Envelope)
-	trace, err := d.fill(ctx, source, newID(), e)
+	trace, err := d.fill(ctx, source, d.messageID(), e)
 	if err != nil {
 		return Message{}, err
 	}

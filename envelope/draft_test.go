@@ -80,6 +80,31 @@ func TestADraftCanBeUsedAgainAndBecomesAnotherMessage(t *testing.T) {
 	require.Len(t, ids, 1000)
 }
 
+func TestAnIdentifiedDraftIsOneMessageWithTheIdThatWasTold(t *testing.T) {
+	t.Parallel()
+	d := provisioned.New("server/9a1", provisionedV1{}, envelope.Project("p"), envelope.Environment("e"), envelope.Datacenter("d"))
+	one, id := d.Identify()
+	_, other := d.Identify()
+	require.NotEqual(t, id, other)
+	require.Equal(t, "server/9a1", one.ResourceID())
+	for range 2 {
+		m, err := envelope.New(originCtx(t, nil), subject.Maskin, one)
+		require.NoError(t, err)
+		require.Equal(t, id, m.Envelope.ID)
+		sealed, err := envelope.Seal(originCtx(t, nil), subject.Maskin, one)
+		require.NoError(t, err)
+		require.Equal(t, id, sealed.ID)
+	}
+	m, err := envelope.New(originCtx(t, nil), subject.Maskin, d)
+	require.NoError(t, err)
+	require.NotEqual(t, id, m.Envelope.ID, "the draft it was made from is as it was")
+
+	beside, err := envelope.New(originCtx(t, nil), subject.Maskin, provisioned.New("server/9a1", provisionedV1{}, d.Placement()...))
+	require.NoError(t, err)
+	require.Equal(t, []string{"p", "e", "d"},
+		[]string{beside.Envelope.ProjectID, beside.Envelope.EnvironmentID, beside.Envelope.DatacenterID})
+}
+
 func TestADraftKeepsTheDataItWasMadeFrom(t *testing.T) {
 	t.Parallel()
 	counts := envelope.MustEvent[map[string]int](envelope.EventSpec{

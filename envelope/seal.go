@@ -32,7 +32,7 @@ type Sealed struct {
 // sends a message. outbox.Enqueue calls it; services rarely do.
 func Seal(ctx context.Context, source subject.Service, d Draft) (Sealed, error) {
 	var e Envelope
-	id := newID()
+	id := d.messageID()
 	trace, err := d.fill(ctx, source, id, &e)
 	if err != nil {
 		return Sealed{}, err

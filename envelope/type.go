@@ -94,6 +94,24 @@ func Command[T any](spec CommandSpec, older ...Upcaster[T]) (Type[T], error) {
 	return t.complete("CommandSpec", err, older)
 }
 
+// TaskSpec describes an event of the task lifecycle. All fields are required.
+type TaskSpec struct {
+	// Verb is a token of [a-z][a-z0-9_]*, at most 64 bytes: "succeeded".
+	Verb string
+	// Version of the data's schema, 1 to 65535.
+	Version int
+}
+
+// TaskEvent returns the type "task.<verb>" on the subject dv.task.evt.<verb>, which
+// every service may publish. T is a struct or a map, or marshals itself. With
+// upcasters it reads older versions, too. All faults are reported at once. Services
+// use the types of package task.
+func TaskEvent[T any](spec TaskSpec, older ...Upcaster[T]) (Type[T], error) {
+	s, err := subject.TaskEvt(spec.Verb)
+	t := Type[T]{name: typeTask + "." + spec.Verb, subject: s, version: spec.Version}
+	return t.complete("TaskSpec", err, older)
+}
+
 // MustEvent is [Event] for package-level values. It panics on a bad spec, which
 // is a fault of the program that its first start shows.
 func MustEvent[T any](spec EventSpec, older ...Upcaster[T]) Type[T] {
@@ -103,6 +121,11 @@ func MustEvent[T any](spec EventSpec, older ...Upcaster[T]) Type[T] {
 // MustCommand is [Command] for package-level values. It panics on a bad spec.
 func MustCommand[T any](spec CommandSpec, older ...Upcaster[T]) Type[T] {
 	return must(Command(spec, older...))
+}
+
+// MustTaskEvent is [TaskEvent] for package-level values. It panics on a bad spec.
+func MustTaskEvent[T any](spec TaskSpec, older ...Upcaster[T]) Type[T] {
+	return must(TaskEvent(spec, older...))
 }
 
 func must[T any](t Type[T], err error) Type[T] {

@@ -26,6 +26,22 @@ func TestTypesHaveTheirNamesOnTheWire(t *testing.T) {
 	require.Equal(t, 3, provision.Version())
 }
 
+func TestTaskEventsBelongToNoServiceAndAnyMaySendThem(t *testing.T) {
+	t.Parallel()
+	done := envelope.MustTaskEvent[provisionedV1](envelope.TaskSpec{Verb: "succeeded", Version: 2})
+	require.Equal(t, "task.succeeded v2", done.String())
+	require.Equal(t, "dv.task.evt.succeeded", done.Subject().String())
+	for _, s := range []subject.Service{subject.Maskin, subject.Sentral} {
+		_, err := envelope.New(originCtx(t, nil), s, done.New("task-1", provisionedV1{}))
+		require.NoError(t, err)
+	}
+	_, err := envelope.TaskEvent[string](envelope.TaskSpec{Verb: "Done"})
+	for _, want := range []string{"verb", "envelope: TaskSpec.Version: must be 1 to 65535", "string does not marshal to a JSON object"} {
+		require.ErrorContains(t, err, want)
+	}
+	require.Panics(t, func() { envelope.MustTaskEvent[provisionedV1](envelope.TaskSpec{}) })
+}
+
 func TestTypesAreComparable(t *testing.T) {
 	t.Parallel()
 	again := envelope.MustEvent[provisionedV1](envelope.EventSpec{
