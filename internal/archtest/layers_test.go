@@ -47,6 +47,7 @@ var layers = map[string]int{
 	"dlq":                 level3,
 	"history":             level3,
 	"rpc":                 level3,
+	"task":                level3,
 	"internal/pgserver":   forTesting,
 	"internal/natsserver": forTesting,
 	"dvtest":              level5,
@@ -60,7 +61,7 @@ var layers = map[string]int{
 // excepted, which may import all that is listed. A module without a row is a new
 // dependency, and the default answer to that is no.
 var thirdParty = map[string][]string{
-	"github.com/jackc/pgx/v5": {"outbox", "inbox", "migrate", "internal/pgschema", "internal/pgserver",
+	"github.com/jackc/pgx/v5": {"outbox", "inbox", "migrate", "task", "internal/pgschema", "internal/pgserver",
 		"dvtest", "cmd/dvmsg/...", "examples/..."},
 	"github.com/nats-io/nats.go": {"natsconn", "topology", "outbox", "consumer", "dlq", "history", "rpc", "internal/pass", "internal/natsserver",
 		"dvtest", "cmd/dvmsg/...", "examples/..."},

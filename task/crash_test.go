@@ -1,0 +1,5 @@
+package task_test
+
+const workerEnv = "TASK_TEST_WORKER"
+
+func workingChild() error { return nil }

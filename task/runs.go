@@ -1,0 +1,163 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"codeberg.org/dataverket/messaging/envelope"
+)
+
+// about is the task that is reported on, as far as the reporter knows it.
+type about struct {
+	id             string
+	kind, resource string
+	placement      []envelope.Option
+}
+
+// aboutCommand is the task of a command.
+func aboutCommand(e *envelope.Envelope) about {
+	return about{e.ID, e.Type, e.Subject, []envelope.Option{
+		envelope.Project(e.ProjectID), envelope.Environment(e.EnvironmentID), envelope.Datacenter(e.DatacenterID),
+	}}
+}
+
+// runRow is what is known of a task that this service works on.
+type runRow struct {
+	state    State
+	version  int64
+	attempt  int
+	percent  *int
+	message  string
+	leftOpen bool
+}
+
+// step is one event to be.
+type step struct {
+	verb  Verb
+	say   func(*EventV1) // what it says beside the state; may be nil
+	leave bool           // the task goes on without its handler
+}
+
+// decision looks at a row and says what happens to its task: nothing, or one event
+// after another. What it changes in the row is kept.
+type decision func(*runRow) []step
+
+// record carries a decision out in tx: the row is locked, so that the events of a
+// task are numbered and enqueued in the order in which their transactions commit. It
+// returns the row as it is then.
+func (r *Reporter) record(ctx context.Context, tx pgx.Tx, t about, decide decision) (runRow, error) {
+	row, err := r.lock(ctx, tx, t.id)
+	if err != nil {
+		return row, err
+	}
+	steps := decide(&row)
+	if len(steps) == 0 {
+		return row, nil
+	}
+	drafts := make([]envelope.Draft, 0, len(steps))
+	for _, s := range steps {
+		e, err := row.take(t, s)
+		if err != nil {
+			return row, err
+		}
+		drafts = append(drafts, types[s.verb].New(t.id, e, t.placement...))
+	}
+	_, err = tx.Exec(ctx, r.sql.keep, t.id, row.state, row.version, row.attempt, row.percent, row.message, row.leftOpen)
+	if err != nil {
+		return row, explain("keep the state of task "+t.id, err)
+	}
+	if err := r.out.Enqueue(ctx, tx, drafts...); err != nil {
+		return row, fmt.Errorf("task: report on task %s: %w", t.id, err)
+	}
+	return row, nil
+}
+
+// take moves the row on by one step and returns the event that says so.
+func (row *runRow) take(t about, s step) (EventV1, error) {
+	next, err := row.state.Next(s.verb, t.id)
+	if err != nil {
+		return EventV1{}, err
+	}
+	row.state, row.version = next, row.version+1
+	if s.verb == VerbStarted {
+		row.attempt, row.percent, row.message, row.leftOpen = row.attempt+1, nil, "", false
+	}
+	row.leftOpen = row.leftOpen || s.leave
+	e := EventV1{
+		Version: row.version, Kind: t.kind, Resource: t.resource,
+		Attempt: row.attempt, Percent: row.percent, Message: row.message,
+	}
+	if s.say != nil {
+		s.say(&e)
+	}
+	row.percent, row.message = e.Percent, e.Message
+	return e, nil
+}
+
+// lock makes the row if there is none, and locks it.
+func (r *Reporter) lock(ctx context.Context, tx pgx.Tx, id string) (row runRow, err error) {
+	if _, err := parseID(id); err != nil {
+		return row, fmt.Errorf("task: report: %w", err)
+	}
+	var batch pgx.Batch
+	batch.Queue(r.sql.open, id)
+	batch.Queue(r.sql.lock, id).QueryRow(func(q pgx.Row) error {
+		return q.Scan(&row.state, &row.version, &row.attempt, &row.percent, &row.message, &row.leftOpen)
+	})
+	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+		return row, explain("lock task "+id, err)
+	}
+	return row, nil
+}
+
+// apart records in a transaction of its own.
+func (r *Reporter) apart(ctx context.Context, t about, decide decision) (row runRow, err error) {
+	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		row, err = r.record(ctx, tx, t, decide)
+		return err
+	})
+	return row, err
+}
+
+// cancelOf returns the request to cancel a task, nil if there is none.
+func (r *Reporter) cancelOf(ctx context.Context, id string) (*CancelV1, error) {
+	var c CancelV1
+	err := r.pool.QueryRow(ctx, r.sql.cancel, id).Scan(&c.By, &c.Reason)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, explain("look for a request to cancel task "+id, err)
+	}
+	return &c, nil
+}
+
+// runsSQL are the statements about the tasks that this service works on.
+type runsSQL struct{ open, lock, keep, cancel, note string }
+
+func newRunsSQL(schema string) runsSQL {
+	fill := func(text string) string { return strings.ReplaceAll(text, "{{schema}}", schema) }
+	return runsSQL{
+		// A command that is here was queued, whether or not its sender said so; the
+		// events behind it begin at the same number either way.
+		open: fill(fmt.Sprintf(`insert into {{schema}}.task_runs (task_id, state, version, attempt)
+values ($1, '%s', %d, 0) on conflict do nothing`, StateQueued, versionQueued)),
+		lock: fill(`select state, version, attempt, percent, message, left_open
+from {{schema}}.task_runs where task_id = $1 for update`),
+		keep: fill(`update {{schema}}.task_runs set state = $2, version = $3, attempt = $4, percent = $5, message = $6,
+left_open = $7, updated_at = clock_timestamp() where task_id = $1`),
+		cancel: fill(`select requested_by, reason from {{schema}}.task_cancels where task_id = $1`),
+		note: fill(`insert into {{schema}}.task_cancels (task_id, requested_by, reason) values ($1, $2, $3)
+on conflict do nothing` + durable),
+	}
+}
+
+// durable raises synchronous_commit where it is off: a message must not be
+// acknowledged for what a crash of the database takes back.
+const durable = `
+returning case when current_setting('synchronous_commit') = 'off'
+          then set_config('synchronous_commit', 'on', true) end`
