@@ -14,6 +14,7 @@
 //	consumer   pulls from a durable, calls the handler, acts on its verdict
 //	inbox      effect and "handled" in one transaction: once, whatever comes twice
 //	dlq        what could not be handled: list, show, replay
+//	task       the life of a long-running command, for whoever waits for it
 //
 // and stands on these:
 //

@@ -157,6 +157,8 @@ func TestATaskWhoseWorkerIsKilledIsStartedAgainAndEndsOnce(t *testing.T) {
 
 // The process dies when the letter is stored and the failure told, before the inbox
 // knows that the command is dead: the task stays failed, with one letter.
+//
+// A row of docs/DELIVERY.md.
 func TestATaskFailsOnceAlthoughItsWorkerIsKilledBeforeTheMark(t *testing.T) {
 	t.Parallel()
 	p := setupPlatform(t)

@@ -25,7 +25,7 @@ import (
 
 const (
 	// soon bounds what takes milliseconds.
-	soon = 20 * time.Second
+	soon = time.Minute
 	tick = 5 * time.Millisecond
 )
 

@@ -125,6 +125,8 @@ func permutations(n int, yield func([]int)) {
 
 // Every order of a history's events, in which each event comes again after every
 // later one, gives the state of the events once and in order.
+//
+// A row of docs/DELIVERY.md.
 func TestTheProjectionIsTheSameInWhateverOrderAndHoweverOftenEventsCome(t *testing.T) {
 	t.Parallel()
 	for name, history := range histories {

@@ -48,7 +48,7 @@ type table []command
 func commands() table {
 	return slices.Concat(migrateCommands(), topologyCommands(),
 		outboxCommands(), outboxParkedCommands(), outboxRewindCommands(), inboxParkedCommands(), dlqCommands(),
-		historyCommands(), durableCommands(), contractsCommands())
+		historyCommands(), durableCommands(), contractsCommands(), taskCommands())
 }
 
 // groups returns the first words, each once.

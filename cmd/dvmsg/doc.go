@@ -2,7 +2,8 @@
 // and applies streams and consumers, says what the outbox waits for, decides about
 // parked keys and rewinds, and looks after dead letters: it lists, groups, shows,
 // replays, edits, discards and removes them. It also lists what streams hold,
-// hands a durable its stream once more, and compares the contracts of messages.
+// hands a durable its stream once more, compares the contracts of messages, and
+// shows tasks.
 //
 // # Usage
 //

@@ -8,7 +8,7 @@ import (
 )
 
 const overview = `dvmsg looks after the messaging of a Dataverket platform: tables, streams,
-outbox, inbox, dead letters, what streams hold, and the contracts of messages.
+outbox, inbox, dead letters, what streams hold, contracts of messages, and tasks.
 
 Usage:
   dvmsg COMMAND [ARGUMENTS] [FLAGS]     flags may stand before or after arguments
