@@ -115,7 +115,8 @@ func TestWhatWasSaidToBeCancelledHasNoEffect(t *testing.T) {
 	t.Parallel()
 	w, m := setup(t, never), command(t)
 	id := m.Envelope.ID
-	err := deliver(t, w.route(func(context.Context, pgx.Tx, received) error {
+	err := deliver(t, w.route(func(_ context.Context, _ pgx.Tx, m received) error {
+		w.started(t, m)
 		return pgx.BeginFunc(request(t), w.pool, func(tx pgx.Tx) error {
 			return w.reporter.Cancelled(request(t), tx, id, task.CancelV1{Reason: "by the attempt beside"})
 		})

@@ -106,8 +106,9 @@ func childRoute(pool *pgxpool.Pool, where string) (envelope.Route, *inbox.Inbox,
 	return route, in, nil
 }
 
-// killedAt runs a worker process until it stops there, and kills it.
-func (p *platform) killedAt(t *testing.T, where string) {
+// killedAt runs a worker process until it stops there and the task is in a state, and
+// kills it.
+func (p *platform) killedAt(t *testing.T, where, id string, state task.State) {
 	t.Helper()
 	c := p.pool.Config().ConnConfig
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
@@ -117,6 +118,10 @@ func (p *platform) killedAt(t *testing.T, where string) {
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // it was killed
+	}()
 	line := make(chan string, 1)
 	go func() {
 		lines := bufio.NewScanner(out)
@@ -129,8 +134,7 @@ func (p *platform) killedAt(t *testing.T, where string) {
 	case <-time.After(soon):
 		t.Error("the worker does not get there")
 	}
-	require.NoError(t, cmd.Process.Kill())
-	_ = cmd.Wait() // it was killed
+	p.await(t, id, in(state))
 }
 
 // quoted is a value of a connection string.
@@ -145,8 +149,7 @@ func TestATaskWhoseWorkerIsKilledIsStartedAgainAndEndsOnce(t *testing.T) {
 	t.Parallel()
 	p := setupPlatform(t)
 	id := p.open(t)
-	p.killedAt(t, inHandler)
-	p.await(t, id, in(task.StateStarted))
+	p.killedAt(t, inHandler, id, task.StateStarted)
 	p.work(t, 3, succeed)
 	p.await(t, id, in(task.StateSucceeded))
 	all := events(t, p.pool, id)
@@ -156,22 +159,23 @@ func TestATaskWhoseWorkerIsKilledIsStartedAgainAndEndsOnce(t *testing.T) {
 }
 
 // The process dies when the letter is stored and the failure told, before the inbox
-// knows that the command is dead: the task stays failed, with one letter.
+// knows that the command is dead: it is tried once more, fails again, and has one
+// letter.
 //
 // A row of docs/DELIVERY.md.
-func TestATaskFailsOnceAlthoughItsWorkerIsKilledBeforeTheMark(t *testing.T) {
+func TestATaskStaysFailedWhoseWorkerIsKilledBeforeTheMark(t *testing.T) {
 	t.Parallel()
 	p := setupPlatform(t)
 	id := p.open(t)
-	p.killedAt(t, atMark)
+	p.killedAt(t, atMark, id, task.StateFailed)
 	p.work(t, 3, func(context.Context, pgx.Tx, received) error { return envelope.Permanent(errBroken) })
 	require.Eventually(t, func() bool { // the inbox's mark
 		var dead int
-		require.NoError(t, p.pool.QueryRow(t.Context(), `select count(*) from messaging.inbox_messages where letter_id is not null`).Scan(&dead))
-		return dead == 1
+		err := p.pool.QueryRow(t.Context(), `select count(*) from messaging.inbox_messages where letter_id is not null`).Scan(&dead)
+		return err == nil && dead == 1
 	}, soon, tick)
-	got := p.await(t, id, in(task.StateFailed))
-	require.Equal(t, []string{"started 3", "failed 4"}, p.life(t, id))
+	require.Equal(t, []string{"started 3", "failed 4", "started 5", "failed 6"}, p.life(t, id))
+	got := p.await(t, id, func(got task.Task) bool { return got.State == task.StateFailed && got.Attempt == 2 })
 	letters := 0
 	for l, err := range p.queue.List(t.Context(), dlq.Filter{}) {
 		require.NoError(t, err)

@@ -56,7 +56,8 @@
 //   - A command that becomes a dead letter moves its task to failed, with class, cause
 //     and letter (requirement I4), whatever crashes: the event is committed before the
 //     inbox knows that the command is dead, and repeated until it is.
-//   - One started for each attempt at most, and one end. Progress of an attempt that
+//   - One started for each attempt, and one end for each that its process survives. A
+//     repeat that the inbox holds back is no attempt. Progress of an attempt that
 //     another has overtaken, and what comes behind the end, is not published.
 //   - Progress is published while the handler's transaction is open, the first at once
 //     and then the newest once a second; the last is part of the event that ends the
@@ -65,10 +66,10 @@
 //     (requirement K1).
 //   - What was said to be cancelled has no effect in the handler's transaction.
 //
-// Not guaranteed: that started and queued of an attempt whose process dies are
-// published; that a request to cancel wins, since the handler may be done first; that
-// the stream holds the events of one task in the order of their versions, since two
-// services publish them; and anything about a command that cannot be decoded, has no
+// Not guaranteed: that the start of an attempt whose process dies is published; that a
+// request to cancel wins, since the handler may be done first; that the stream holds the
+// events of one task in the order of their versions, since two services publish them;
+// and anything about a command that cannot be decoded, has no
 // handler, or becomes a dead letter of class security: who it is about is not known, and
 // its task stays queued beside the letter.
 //
@@ -82,9 +83,9 @@
 // # Concurrency
 //
 // [Reporter] and [Projection] are safe for concurrent use. A goroutine looks after each
-// command while its handler runs, and ends with it. A handler's start and end take a
-// connection of the pool besides the handler's, at moments when the command holds none,
-// so no pool is too small; progress waits for one without the handler.
+// command while its handler runs, and ends with it. It takes a connection of the pool
+// beside the handler's for a moment, which the handler does not wait for: so no pool is
+// too small, but one without a free connection shows the start and the progress late.
 //
 // # Errors
 //

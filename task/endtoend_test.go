@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"codeberg.org/dataverket/messaging/consumer"
@@ -122,11 +123,12 @@ func (p *platform) open(t *testing.T) (id string) {
 func (p *platform) await(t *testing.T, id string, is func(task.Task) bool) task.Task {
 	t.Helper()
 	var got task.Task
-	var err error
-	require.Eventually(t, func() bool {
-		got, err = task.Get(t.Context(), p.home, "", id)
-		return err == nil && is(got)
-	}, soon, tick, "%s: the last look gave %+v, %v", id, &got, &err)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		now, err := task.Get(t.Context(), p.home, "", id)
+		require.NoError(c, err)
+		require.True(c, is(now), "%+v", now)
+		got = now
+	}, soon, tick)
 	return got
 }
 
@@ -135,17 +137,15 @@ func in(s task.State) func(task.Task) bool { return func(t task.Task) bool { ret
 // story is the verbs of a task in the projection's history, once all of them came.
 func (p *platform) story(t *testing.T, id string, want ...task.Verb) {
 	t.Helper()
-	var got []task.Verb
-	require.Eventually(t, func() bool {
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		history, err := task.History(t.Context(), p.home, "", id)
-		require.NoError(t, err)
-		got = nil
+		require.NoError(c, err)
+		var got []task.Verb
 		for _, e := range history {
 			got = append(got, e.Verb)
 		}
-		return len(got) >= len(want)
+		require.Equal(c, want, got)
 	}, soon, tick)
-	require.Equal(t, want, got)
 }
 
 // From the transaction of a request over both services' outboxes and the broker to the

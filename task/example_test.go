@@ -57,9 +57,7 @@ func ExampleOn() {
 // the task.
 func ExampleErrCancelRequested() {
 	handle := func(ctx context.Context, _ pgx.Tx, m envelope.Received[provisionV1]) error {
-		select {
-		case <-ctx.Done(): // copying takes an hour
-		}
+		<-ctx.Done() // copying takes an hour
 		if errors.Is(context.Cause(ctx), task.ErrCancelRequested) {
 			fmt.Println("removing what was copied for", m.Data.Hostname)
 		}

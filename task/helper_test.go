@@ -200,6 +200,15 @@ func life(all []told) []string {
 
 func (w *worker) life(t testing.TB, id string) []string { return life(events(t, w.pool, id)) }
 
+// started waits, in a handler, until its start was told.
+func (w *worker) started(t testing.TB, m received) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		all := events(t, w.pool, m.Envelope.ID)
+		return len(all) > 0 && all[len(all)-1].verb == "started"
+	}, soon, tick)
+}
+
 // effects counts what handlers did.
 func (w *worker) effects(t testing.TB) (n int) {
 	t.Helper()

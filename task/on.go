@@ -18,7 +18,8 @@ import (
 // The task is the command's: its id is the task's, whether or not its sender opened
 // one. What is published, and when:
 //
-//	started     before h is called, in a transaction of its own
+//	started     h is called: at once, in a transaction of its own, or where h is
+//	            quicker with its end
 //	progress    while h runs, see [Run.Progress]
 //	succeeded   h returned nil: in its transaction, with its effect
 //	queued      h returned an error, and will be called again
@@ -49,57 +50,48 @@ func On[I, T any](
 	return route
 }
 
-// attempt handles a command once, between its start and its end.
+// attempt handles a command once.
 func (r *Reporter) attempt(ctx context.Context, d *envelope.Delivery, handle func(context.Context, *envelope.Delivery) error) error {
 	ctx = d.Context(ctx)
-	run, err := r.begin(ctx, d)
-	if run == nil {
+	run := newRun(r, aboutCommand(d.Envelope))
+	if done, err := run.spared(ctx, d); done || err != nil {
 		return err
 	}
 	stop := run.watch(ctx)
 	defer stop() // of a handler that panics, too
-	err = handle(context.WithValue(ctx, runKey{}, run), d)
+	err := handle(context.WithValue(ctx, runKey{}, run), d)
 	stop()
 	return run.settle(ctx, err)
 }
 
-// begin reports the start. It returns no run where there is nothing to do, with the
-// verdict.
-//
-// It comes before the inbox's transaction, since what happens in there is seen only
-// at its end, and since a second connection that a handler waits for while it holds
-// one would let the pool's users wait for one another. So it comes before the inbox
-// knows whether the message is a repeat; the state of the task tells nearly always.
-func (r *Reporter) begin(ctx context.Context, d *envelope.Delivery) (*Run, error) {
-	t := aboutCommand(d.Envelope)
-	cancel, err := r.cancelOf(ctx, t.id)
-	if err != nil {
-		return nil, err
-	}
-	var before State
-	row, err := r.apart(ctx, t, func(row *runRow) []step {
-		before = row.state
-		switch {
-		case row.state.Final() || row.leftOpen:
-			return nil // a repeat
-		case row.state == StateFailed && d.LetterID == "":
-			// A repeat of a dead message; or the process died before the inbox knew that
-			// it is dead, and it is handled once more: then its end says so.
-			return nil
-		case cancel != nil:
-			return []step{{verb: VerbCancelled, say: func(e *EventV1) { e.Cancel = cancel }}}
-		}
-		return []step{{verb: VerbStarted}}
-	})
+// spared tells whether the handler need not be called: the task has come to its end,
+// or is to be cancelled.
+func (run *Run) spared(ctx context.Context, d *envelope.Delivery) (done bool, err error) {
+	state, cancel, err := run.r.look(ctx, run.about.id)
 	switch {
 	case err != nil:
-		return nil, err
-	case before.Final():
-		return nil, fmt.Errorf("task: task %s is %s: %w", t.id, before, envelope.ErrAlreadyProcessed)
-	case row.state == StateCancelled:
-		return nil, nil
+		return false, err
+	case state.Final():
+		return true, run.over(state)
+	case cancel == nil, state == StateFailed && d.LetterID == "": // or a repeat of a dead message
+		return false, nil
 	}
-	return newRun(r, t, row.attempt), nil
+	var before State
+	err = run.r.apart(ctx, run.about, func(row runRow) []step {
+		if before = row.state; before.Final() {
+			return nil
+		}
+		return []step{{verb: VerbCancelled, say: func(e *EventV1) { e.Cancel = cancel }}}
+	})
+	if err == nil && before.Final() {
+		err = run.over(before)
+	}
+	return err == nil, err
+}
+
+// over says that the task has come to its end.
+func (run *Run) over(state State) error {
+	return fmt.Errorf("task: task %s is %s: %w", run.about.id, state, envelope.ErrAlreadyProcessed)
 }
 
 // dead reports that a command became a dead letter. It runs before the inbox marks
@@ -107,7 +99,7 @@ func (r *Reporter) begin(ctx context.Context, d *envelope.Delivery) (*Run, error
 // would not be. A state that it cannot follow tells that it was reported already, or
 // that another copy of the command came to its end.
 func (r *Reporter) dead(ctx context.Context, d *envelope.Delivery, f *envelope.Failure, letterID string) error {
-	_, err := r.apart(d.Context(ctx), aboutCommand(d.Envelope), func(row *runRow) []step {
+	return r.apart(d.Context(ctx), aboutCommand(d.Envelope), func(row runRow) []step {
 		if row.state.Ended() {
 			return nil
 		}
@@ -116,7 +108,6 @@ func (r *Reporter) dead(ctx context.Context, d *envelope.Delivery, f *envelope.F
 			e.Error.Class, e.Error.LetterID = f.Class, letterID
 		}}}
 	})
-	return err
 }
 
 // settle reports what the end of an attempt means for the task where the handler's
@@ -125,37 +116,23 @@ func (run *Run) settle(ctx context.Context, err error) error {
 	if err == nil || !run.wasCalled() || errors.Is(err, envelope.ErrFenced) {
 		return err
 	}
+	run.rolledBack()
+	apart, done := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer done()
 	if cancelled := run.cancelled(); cancelled != nil {
 		// Nothing of the command happened, and nothing will.
-		return run.end(ctx, step{verb: VerbCancelled, say: func(e *EventV1) { e.Cancel = &cancelled.Cancel }})
+		return run.report(apart, run.ends(step{verb: VerbCancelled, say: func(e *EventV1) { e.Cancel = &cancelled.Cancel }}, new(State)))
 	}
 	switch {
 	case errors.Is(err, envelope.ErrAlreadyProcessed): // the handler's word, or that of call
-		if failed := run.end(ctx, step{verb: VerbSucceeded}); failed != nil {
+		if failed := run.report(apart, run.ends(step{verb: VerbSucceeded}, new(State))); failed != nil {
 			return failed
 		}
 	case envelope.IsPermanent(err): // dead tells of it
+		run.complain("a start", run.report(apart, run.mine()))
 	case errors.Is(ctx.Err(), context.Canceled): // it is given back, and to blame for nothing
 	default:
-		run.later(ctx, err)
+		run.complain("a failed attempt", run.report(apart, run.mine(step{verb: VerbQueued, say: func(e *EventV1) { e.Error = failureOf(err) }})))
 	}
 	return err
-}
-
-// end reports the end of the task in a transaction of its own.
-func (run *Run) end(ctx context.Context, s step) error {
-	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
-	defer done()
-	var before State
-	_, err := run.r.apart(ctx, run.about, run.ends(s, &before))
-	return err
-}
-
-// later reports that the attempt failed and another will follow. If that cannot be
-// told, the next start tells as much.
-func (run *Run) later(ctx context.Context, err error) {
-	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
-	defer done()
-	_, failed := run.r.apart(ctx, run.about, run.mine(step{verb: VerbQueued, say: func(e *EventV1) { e.Error = failureOf(err) }}))
-	run.complain("that an attempt failed", failed)
 }

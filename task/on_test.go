@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -20,7 +21,7 @@ func TestAHandledCommandIsATaskThatStartedAndSucceeded(t *testing.T) {
 	w, m := setup(t, never), command(t)
 	route := w.route(func(ctx context.Context, _ pgx.Tx, m received) error {
 		require.Equal(t, m.Envelope.ID, task.FromContext(ctx).TaskID())
-		require.Equal(t, []string{"started 3"}, w.life(t, m.Envelope.ID), "others see the start while the handler runs")
+		w.started(t, m) // others see it while the handler runs
 		task.FromContext(ctx).SetResult(envelope.Artifact{ObjectID: "image-1"})
 		return nil
 	})
@@ -118,6 +119,34 @@ func TestADeadCommandIsAFailedTaskAndItsReplayMovesItOn(t *testing.T) {
 	require.Nil(t, all[3].Error)
 	require.Equal(t, 2, all[3].Attempt)
 	require.Equal(t, 1, w.effects(t))
+}
+
+// Whatever a short handler is quicker than, the start stands before the end.
+func TestAHandlerThatIsDoneAtOnceHasStarted(t *testing.T) {
+	t.Parallel()
+	w := setup(t, never)
+	for range 20 {
+		m := command(t)
+		require.NoError(t, deliver(t, w.route(succeed), m))
+		require.Equal(t, []string{"started 3", "succeeded 4"}, w.life(t, m.Envelope.ID))
+		m = command(t)
+		err := deliver(t, w.route(func(context.Context, pgx.Tx, received) error { return errBroken }), m)
+		require.ErrorIs(t, err, errBroken)
+		require.Equal(t, []string{"started 3", "queued 4"}, w.life(t, m.Envelope.ID))
+	}
+}
+
+// The inbox lets no command through that is parked, or that another process handles:
+// nobody is told of a start that is none.
+func TestACommandThatTheInboxHoldsBackIsNotStarted(t *testing.T) {
+	t.Parallel()
+	w, m := setup(t, never), command(t)
+	require.NoError(t, w.in.Park(t.Context(), &envelope.Parked{
+		Source: m.Envelope.Source.String(), MessageID: m.Envelope.ID, Durable: "maskin__commands", Key: "srv-1",
+		Stream: commands.Name, StreamCreated: time.Now(), Sequence: 1, StoredAt: time.Now(), Subject: m.Subject.String(), Data: []byte("{}"),
+	}, time.Hour))
+	require.ErrorIs(t, deliver(t, w.route(succeed), m), envelope.ErrAlreadyProcessed)
+	require.Empty(t, w.life(t, m.Envelope.ID))
 }
 
 // A command may die before any handler began: too often killed, or too often started.
@@ -248,4 +277,54 @@ func TestARunThatIsNoneDoesNothing(t *testing.T) {
 	run.Fail("", "")
 	run.Abort()
 	run.LeaveOpen()
+}
+
+// A worker loses its database session, not its life: the command goes to another, and
+// what the first still says about its attempt is not published among the second's.
+func TestAnAttemptThatWasOvertakenIsSilent(t *testing.T) {
+	t.Parallel()
+	w, m := setup(t, tick), command(t)
+	second := w.route(func(ctx context.Context, _ pgx.Tx, m received) error {
+		w.started(t, m)
+		for i := range 10 {
+			task.FromContext(ctx).Progress(i, "second")
+			require.Eventually(t, func() bool {
+				all := events(t, w.pool, m.Envelope.ID)
+				last := all[len(all)-1]
+				return last.verb == "progress" && *last.Percent == i
+			}, soon, time.Millisecond)
+		}
+		return nil
+	})
+	err := deliver(t, w.route(func(ctx context.Context, tx pgx.Tx, m received) error {
+		w.started(t, m)
+		var pid int
+		if err := tx.QueryRow(ctx, `select pg_backend_pid()`).Scan(&pid); err != nil {
+			return err
+		}
+		if _, err := w.pool.Exec(ctx, `select pg_terminate_backend($1)`, pid); err != nil {
+			return err
+		}
+		chatter := make(chan struct{})
+		go func() {
+			defer close(chatter)
+			for i := range 1000 {
+				task.FromContext(ctx).Progress(i/10, "first")
+				<-time.After(100 * time.Microsecond)
+			}
+		}()
+		require.NoError(t, deliver(t, second, envelope.Message{Envelope: m.Envelope, Subject: m.Subject}))
+		<-chatter
+		return errBroken
+	}), m)
+	require.ErrorIs(t, err, errBroken)
+	all := events(t, w.pool, m.Envelope.ID)
+	require.Equal(t, []string{"started", "started"}, []string{all[0].verb, all[1].verb})
+	for _, e := range all[2 : len(all)-1] {
+		require.Equal(t, "progress", e.verb)
+		require.Equal(t, "second", e.Message)
+		require.Equal(t, 2, e.Attempt)
+	}
+	require.Equal(t, "succeeded", all[len(all)-1].verb)
+	require.Equal(t, 1, w.effects(t))
 }

@@ -45,8 +45,7 @@ func TestTheNewestProgressFollowsAfterTheInterval(t *testing.T) {
 		}
 		require.Eventually(t, func() bool {
 			all := events(t, w.pool, m.Envelope.ID)
-			last := all[len(all)-1]
-			return last.verb == "progress" && *last.Percent == 99
+			return len(all) > 0 && all[len(all)-1].verb == "progress" && *all[len(all)-1].Percent == 99
 		}, soon, tick)
 		task.FromContext(ctx).Progress(-1, strings.Repeat("é", 1000)+"\x00\n")
 		return nil

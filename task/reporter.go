@@ -48,9 +48,9 @@ type Reporter struct {
 }
 
 // NewReporter returns a reporter for the service whose outbox out is. pool is the
-// database of that outbox and of the handlers' inbox. Each handler that runs takes a
-// further connection of it for a moment, at its start, its end and once in Interval;
-// one that waits for it holds none meanwhile.
+// database of that outbox and of the handlers' inbox. Beside each handler that runs a
+// further connection of it is taken for a moment, at its start and once in Interval; no
+// handler waits for that.
 //
 // It does no I/O and reports every fault at once.
 func NewReporter(pool *pgxpool.Pool, out Enqueuer, cfg ReporterConfig) (*Reporter, error) {
@@ -112,7 +112,7 @@ func (r *Reporter) CancelRequested(ctx context.Context, id string) (CancelV1, bo
 	if _, err := parseID(id); err != nil {
 		return CancelV1{}, false, fmt.Errorf("task: %w", err)
 	}
-	c, err := r.cancelOf(ctx, id)
+	_, c, err := r.look(ctx, id)
 	if c == nil {
 		return CancelV1{}, false, err
 	}
@@ -150,8 +150,7 @@ func (r *Reporter) Cancelled(ctx context.Context, tx pgx.Tx, id string, c Cancel
 }
 
 func (r *Reporter) step(ctx context.Context, tx pgx.Tx, id string, v Verb, say func(*EventV1)) error {
-	_, err := r.record(ctx, tx, about{id: id}, func(row *runRow) []step { return []step{{verb: v, say: say}} })
-	return err
+	return r.record(ctx, tx, about{id: id}, func(runRow) []step { return []step{{verb: v, say: say}} })
 }
 
 // handlerFailure is a failure that is no dead letter.

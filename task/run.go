@@ -2,7 +2,6 @@ package task
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -14,22 +13,26 @@ import (
 // methods do no I/O, are safe for concurrent use, and do nothing on nil, so that a
 // handler runs also where nothing is reported.
 type Run struct {
-	r       *Reporter
-	about   about
-	attempt int // of the row, which a later attempt raises
+	r     *Reporter
+	about about
 
+	begun   chan struct{} // closed when the handler is called
 	changed chan struct{} // progress waits to be published
 	quit    chan struct{} // closed at the end
 
 	mu      sync.Mutex
 	called  bool
-	percent *int
-	message string
-	result  *envelope.Artifact
-	failure *FailureV1
-	outcome ending
-	cancel  context.CancelCauseFunc // of the handler's ctx, once it has one
-	request *CancelError            // to cancel; nil if nobody asked
+	attempt int // its number, once its start is reported; 0 before
+	// tentative says that the start was reported in the handler's transaction, which
+	// may be rolled back.
+	tentative bool
+	percent   *int
+	message   string
+	result    *envelope.Artifact
+	failure   *FailureV1
+	outcome   ending
+	cancel    context.CancelCauseFunc // of the handler's ctx, once it has one
+	request   *CancelError            // to cancel; nil if nobody asked
 }
 
 // ending is what a handler's nil means.
@@ -52,8 +55,8 @@ func FromContext(ctx context.Context) *Run {
 	return run
 }
 
-func newRun(r *Reporter, t about, attempt int) *Run {
-	return &Run{r: r, about: t, attempt: attempt, changed: make(chan struct{}, 1), quit: make(chan struct{})}
+func newRun(r *Reporter, t about) *Run {
+	return &Run{r: r, about: t, begun: make(chan struct{}), changed: make(chan struct{}, 1), quit: make(chan struct{})}
 }
 
 // TaskID returns the task's id, "" on nil.
@@ -145,13 +148,15 @@ func (run *Run) call(ctx context.Context, tx pgx.Tx, h func(context.Context) err
 		return err
 	}
 	var before State
-	if _, err := run.r.record(ctx, tx, run.about, run.ends(run.ending(), &before)); err != nil {
+	tentative := run.number() == 0
+	if err := run.r.record(ctx, tx, run.about, run.ends(run.ending(), &before)); err != nil {
 		return err
 	}
+	run.set(func() { run.tentative = tentative })
 	if before == StateCancelled {
 		// An attempt beside this one was cancelled while this one waited for its inbox
 		// row. What was said to be cancelled must not have an effect.
-		return fmt.Errorf("task: task %s is %s: %w", run.about.id, before, envelope.ErrAlreadyProcessed)
+		return run.over(before)
 	}
 	return nil
 }
@@ -161,6 +166,7 @@ func (run *Run) arm(cancel context.CancelCauseFunc) {
 	run.mu.Lock()
 	defer run.mu.Unlock()
 	run.called, run.cancel = true, cancel
+	close(run.begun)
 	if run.request != nil {
 		cancel(run.request)
 	}
@@ -189,39 +195,79 @@ func (run *Run) ending() step {
 	case endCancelled:
 		return step{verb: VerbCancelled, say: func(e *EventV1) { e.Cancel = &request.Cancel }}
 	case endLater:
-		return step{verb: VerbProgress, leave: true}
+		return step{verb: VerbProgress}
 	default:
 		return step{verb: VerbSucceeded, say: func(e *EventV1) { e.Result = result }}
 	}
 }
 
 // ends is the decision to take the last step of an attempt, unless the task has come
-// to its end already. A task that is not started, because an attempt beside this one
-// failed or its start was not reported, is started first: what the handler did counts.
+// to its end already. An attempt whose start was not reported is started first, and so
+// is a task that another attempt left in a state in which the step cannot follow: what
+// the handler did counts.
 func (run *Run) ends(s step, before *State) decision {
 	s = run.telling(s)
-	return func(row *runRow) []step {
-		*before = row.state
-		if row.state.Final() {
+	return func(row runRow) []step {
+		if *before = row.state; row.state.Final() {
 			return nil
 		}
-		if _, err := row.state.Next(s.verb, run.about.id); err != nil {
-			return []step{{verb: VerbStarted}, s}
+		if _, err := row.state.Next(s.verb, run.about.id); err != nil || run.number() == 0 {
+			return []step{run.starts(row), s}
 		}
 		return []step{s}
 	}
 }
 
-// mine is the decision to take a step in the middle of an attempt, as long as no
-// other attempt has begun and the task has not ended.
-func (run *Run) mine(s step) decision {
-	s = run.telling(s)
-	return func(row *runRow) []step {
-		if row.state != StateStarted || row.attempt != run.attempt {
+// mine is the decision to report on the middle of an attempt, at least its start, as
+// long as no other attempt has begun and the task has not ended.
+func (run *Run) mine(steps ...step) decision {
+	for i, s := range steps {
+		steps[i] = run.telling(s)
+	}
+	return func(row runRow) []step {
+		switch n := run.number(); {
+		case row.state.Final():
+			return nil
+		case n == 0:
+			return append([]step{run.starts(row)}, steps...)
+		case row.state != StateStarted || row.attempt != n:
 			return nil
 		}
-		return []step{s}
+		return steps
 	}
+}
+
+// starts is the step by which the attempt begins. The row is locked: whoever decides
+// next, in this process too, knows of it.
+func (run *Run) starts(row runRow) step {
+	run.set(func() { run.attempt = row.attempt + 1 })
+	return step{verb: VerbStarted}
+}
+
+// number is that of the attempt, 0 if its start was not reported.
+func (run *Run) number() int {
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	return run.attempt
+}
+
+// rolledBack takes back what was reported in the handler's transaction.
+func (run *Run) rolledBack() {
+	run.set(func() {
+		if run.tentative {
+			run.attempt, run.tentative = 0, false
+		}
+	})
+}
+
+// report carries a decision out in a transaction of its own.
+func (run *Run) report(ctx context.Context, decide decision) error {
+	before := run.number()
+	err := run.r.apart(ctx, run.about, decide)
+	if err != nil {
+		run.set(func() { run.attempt = before })
+	}
+	return err
 }
 
 // telling adds the newest progress to a step.

@@ -2,7 +2,6 @@ package task
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -27,53 +26,50 @@ func aboutCommand(e *envelope.Envelope) about {
 
 // runRow is what is known of a task that this service works on.
 type runRow struct {
-	state    State
-	version  int64
-	attempt  int
-	percent  *int
-	message  string
-	leftOpen bool
+	state   State
+	version int64
+	attempt int
+	percent *int
+	message string
 }
 
 // step is one event to be.
 type step struct {
-	verb  Verb
-	say   func(*EventV1) // what it says beside the state; may be nil
-	leave bool           // the task goes on without its handler
+	verb Verb
+	say  func(*EventV1) // what it says beside the state; may be nil
 }
 
 // decision looks at a row and says what happens to its task: nothing, or one event
-// after another. What it changes in the row is kept.
-type decision func(*runRow) []step
+// after another.
+type decision func(runRow) []step
 
 // record carries a decision out in tx: the row is locked, so that the events of a
-// task are numbered and enqueued in the order in which their transactions commit. It
-// returns the row as it is then.
-func (r *Reporter) record(ctx context.Context, tx pgx.Tx, t about, decide decision) (runRow, error) {
+// task are numbered and enqueued in the order in which their transactions commit.
+func (r *Reporter) record(ctx context.Context, tx pgx.Tx, t about, decide decision) error {
 	row, err := r.lock(ctx, tx, t.id)
 	if err != nil {
-		return row, err
+		return err
 	}
-	steps := decide(&row)
+	steps := decide(row)
 	if len(steps) == 0 {
-		return row, nil
+		return nil
 	}
 	drafts := make([]envelope.Draft, 0, len(steps))
 	for _, s := range steps {
 		e, err := row.take(t, s)
 		if err != nil {
-			return row, err
+			return err
 		}
 		drafts = append(drafts, types[s.verb].New(t.id, e, t.placement...))
 	}
-	_, err = tx.Exec(ctx, r.sql.keep, t.id, row.state, row.version, row.attempt, row.percent, row.message, row.leftOpen)
+	_, err = tx.Exec(ctx, r.sql.keep, t.id, row.state, row.version, row.attempt, row.percent, row.message)
 	if err != nil {
-		return row, explain("keep the state of task "+t.id, err)
+		return explain("keep the state of task "+t.id, err)
 	}
 	if err := r.out.Enqueue(ctx, tx, drafts...); err != nil {
-		return row, fmt.Errorf("task: report on task %s: %w", t.id, err)
+		return fmt.Errorf("task: report on task %s: %w", t.id, err)
 	}
-	return row, nil
+	return nil
 }
 
 // take moves the row on by one step and returns the event that says so.
@@ -84,9 +80,8 @@ func (row *runRow) take(t about, s step) (EventV1, error) {
 	}
 	row.state, row.version = next, row.version+1
 	if s.verb == VerbStarted {
-		row.attempt, row.percent, row.message, row.leftOpen = row.attempt+1, nil, "", false
+		row.attempt, row.percent, row.message = row.attempt+1, nil, ""
 	}
-	row.leftOpen = row.leftOpen || s.leave
 	e := EventV1{
 		Version: row.version, Kind: t.kind, Resource: t.resource,
 		Attempt: row.attempt, Percent: row.percent, Message: row.message,
@@ -106,7 +101,7 @@ func (r *Reporter) lock(ctx context.Context, tx pgx.Tx, id string) (row runRow, 
 	var batch pgx.Batch
 	batch.Queue(r.sql.open, id)
 	batch.Queue(r.sql.lock, id).QueryRow(func(q pgx.Row) error {
-		return q.Scan(&row.state, &row.version, &row.attempt, &row.percent, &row.message, &row.leftOpen)
+		return q.Scan(&row.state, &row.version, &row.attempt, &row.percent, &row.message)
 	})
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return row, explain("lock task "+id, err)
@@ -115,29 +110,26 @@ func (r *Reporter) lock(ctx context.Context, tx pgx.Tx, id string) (row runRow, 
 }
 
 // apart records in a transaction of its own.
-func (r *Reporter) apart(ctx context.Context, t about, decide decision) (row runRow, err error) {
-	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
-		row, err = r.record(ctx, tx, t, decide)
-		return err
-	})
-	return row, err
+func (r *Reporter) apart(ctx context.Context, t about, decide decision) error {
+	return pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error { return r.record(ctx, tx, t, decide) })
 }
 
-// cancelOf returns the request to cancel a task, nil if there is none.
-func (r *Reporter) cancelOf(ctx context.Context, id string) (*CancelV1, error) {
-	var c CancelV1
-	err := r.pool.QueryRow(ctx, r.sql.cancel, id).Scan(&c.By, &c.Reason)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return nil, nil
-	case err != nil:
-		return nil, explain("look for a request to cancel task "+id, err)
+// look returns the state of a task, StateUnknown if nothing was reported of it here,
+// and the request to cancel it, nil if there is none.
+func (r *Reporter) look(ctx context.Context, id string) (State, *CancelV1, error) {
+	var state State
+	var by, reason *string
+	if err := r.pool.QueryRow(ctx, r.sql.look, id).Scan(&state, &by, &reason); err != nil {
+		return "", nil, explain("look at task "+id, err)
 	}
-	return &c, nil
+	if reason == nil {
+		return state, nil, nil
+	}
+	return state, &CancelV1{By: envelope.Actor(*by), Reason: *reason}, nil
 }
 
 // runsSQL are the statements about the tasks that this service works on.
-type runsSQL struct{ open, lock, keep, cancel, note string }
+type runsSQL struct{ open, lock, keep, look, note string }
 
 func newRunsSQL(schema string) runsSQL {
 	fill := func(text string) string { return strings.ReplaceAll(text, "{{schema}}", schema) }
@@ -146,11 +138,12 @@ func newRunsSQL(schema string) runsSQL {
 		// events behind it begin at the same number either way.
 		open: fill(fmt.Sprintf(`insert into {{schema}}.task_runs (task_id, state, version, attempt)
 values ($1, '%s', %d, 0) on conflict do nothing`, StateQueued, versionQueued)),
-		lock: fill(`select state, version, attempt, percent, message, left_open
+		lock: fill(`select state, version, attempt, percent, message
 from {{schema}}.task_runs where task_id = $1 for update`),
 		keep: fill(`update {{schema}}.task_runs set state = $2, version = $3, attempt = $4, percent = $5, message = $6,
-left_open = $7, updated_at = clock_timestamp() where task_id = $1`),
-		cancel: fill(`select requested_by, reason from {{schema}}.task_cancels where task_id = $1`),
+updated_at = clock_timestamp() where task_id = $1`),
+		look: fill(`select coalesce(r.state, ''), c.requested_by, c.reason from (values ($1::uuid)) as t (id)
+left join {{schema}}.task_runs r on r.task_id = t.id left join {{schema}}.task_cancels c on c.task_id = t.id`),
 		note: fill(`insert into {{schema}}.task_cancels (task_id, requested_by, reason) values ($1, $2, $3)
 on conflict do nothing` + durable),
 	}

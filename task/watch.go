@@ -23,31 +23,41 @@ func (run *Run) watch(ctx context.Context) (stop func()) {
 	})
 }
 
+// loop reports the start as soon as the handler is called, that is when the inbox has
+// let the command through. It is not the handler that does it, who would wait for a
+// second connection while it holds one.
 func (run *Run) loop(ctx context.Context) {
 	tick := time.NewTicker(run.r.interval)
 	defer tick.Stop()
-	changed := run.changed // nil while it is too early for more
+	begun := run.begun
+	var changed chan struct{} // nil while it is too early for more
 	for {
 		select {
 		case <-run.quit:
 			return
-		case <-changed:
+		case <-begun:
 			run.publish(ctx)
+			begun, changed = nil, run.changed
+		case <-changed:
+			run.publish(ctx, step{verb: VerbProgress})
 			changed = nil
 			tick.Reset(run.r.interval)
 		case <-tick.C:
-			changed = run.changed
+			if begun == nil {
+				changed = run.changed
+			}
 			run.look(ctx)
 		}
 	}
 }
 
-// publish reports the newest progress. What could not be reported is tried again.
-func (run *Run) publish(ctx context.Context) {
+// publish reports the start if that is not done, and what else there is. What could
+// not be reported is tried again.
+func (run *Run) publish(ctx context.Context, steps ...step) {
 	ctx, done := context.WithTimeout(ctx, endTimeout)
 	defer done()
-	if _, err := run.r.apart(ctx, run.about, run.mine(step{verb: VerbProgress})); err != nil {
-		run.complain("progress", err)
+	if err := run.report(ctx, run.mine(steps...)); err != nil {
+		run.complain("its progress", err)
 		run.wake()
 	}
 }
@@ -59,8 +69,10 @@ func (run *Run) look(ctx context.Context) {
 	}
 	ctx, done := context.WithTimeout(ctx, endTimeout)
 	defer done()
-	request, err := run.r.cancelOf(ctx, run.about.id)
-	run.complain("whether to cancel", err)
+	_, request, err := run.r.look(ctx, run.about.id)
+	if err != nil {
+		run.r.log.Warn("task: could not look for a request to cancel", "task", run.about.id, "error", oneLine(err.Error(), maxError))
+	}
 	if request == nil {
 		return
 	}
@@ -75,6 +87,6 @@ func (run *Run) look(ctx context.Context) {
 // complain logs what could not be done for a task, if anything.
 func (run *Run) complain(about string, err error) {
 	if err != nil {
-		run.r.log.Warn("task: could not report or learn "+about, "task", run.about.id, "error", oneLine(err.Error(), maxError))
+		run.r.log.Warn("task: could not report "+about, "task", run.about.id, "error", oneLine(err.Error(), maxError))
 	}
 }

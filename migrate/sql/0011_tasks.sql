@@ -13,8 +13,6 @@ create table {{schema}}.task_runs (
 	attempt integer not null,
 	percent smallint,
 	message text not null default '',
-	-- The handler has returned, and the task goes on without it.
-	left_open boolean not null default false,
 	updated_at timestamptz not null default clock_timestamp(),
 	constraint task_runs_pkey primary key (task_id)
 ) with (fillfactor = 70);
