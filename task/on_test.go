@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -319,8 +320,9 @@ func TestAnAttemptThatWasOvertakenIsSilent(t *testing.T) {
 	}), m)
 	require.ErrorIs(t, err, errBroken)
 	all := events(t, w.pool, m.Envelope.ID)
-	require.Equal(t, []string{"started", "started"}, []string{all[0].verb, all[1].verb})
-	for _, e := range all[2 : len(all)-1] {
+	overtaken := slices.IndexFunc(all, func(e told) bool { return e.verb == "started" && e.Attempt == 2 })
+	require.Positive(t, overtaken)
+	for _, e := range all[overtaken+1 : len(all)-1] {
 		require.Equal(t, "progress", e.verb)
 		require.Equal(t, "second", e.Message)
 		require.Equal(t, 2, e.Attempt)
