@@ -66,12 +66,13 @@
 //     (requirement K1).
 //   - What was said to be cancelled has no effect in the handler's transaction.
 //
-// Not guaranteed: that the start of an attempt whose process dies is published; that a
-// request to cancel wins, since the handler may be done first; that the stream holds the
-// events of one task in the order of their versions, since two services publish them;
-// and anything about a command that cannot be decoded, has no
-// handler, or becomes a dead letter of class security: who it is about is not known, and
-// its task stays queued beside the letter.
+// Not guaranteed: that the start of an attempt is published whose process dies, that
+// panics or that a shutdown interrupts, before a moment has passed; that a request to
+// cancel wins, since the handler may be done first; that the stream holds the events of
+// one task in the order of their versions, since two services publish them; and anything
+// about a command that cannot be decoded, has no handler, or becomes a dead letter of
+// class security: who it is about is not known, and its task stays queued beside the
+// letter.
 //
 // # Versions
 //

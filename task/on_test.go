@@ -83,7 +83,8 @@ func TestAnInterruptedAttemptIsNotReportedAsFailed(t *testing.T) {
 	w, m := setup(t, never), command(t)
 	d := delivery(m)
 	ctx, stop := context.WithCancel(d.Context(t.Context()))
-	err := w.route(func(ctx context.Context, _ pgx.Tx, _ received) error {
+	err := w.route(func(ctx context.Context, _ pgx.Tx, m received) error {
+		w.started(t, m)
 		stop()
 		return ctx.Err()
 	}).Handle(ctx, d)
@@ -214,7 +215,10 @@ func TestAPanickingHandlerLeavesItsTaskStarted(t *testing.T) {
 	t.Parallel()
 	w, m := setup(t, never), command(t)
 	require.Panics(t, func() {
-		_ = deliver(t, w.route(func(context.Context, pgx.Tx, received) error { panic("boom") }), m)
+		_ = deliver(t, w.route(func(_ context.Context, _ pgx.Tx, m received) error {
+			w.started(t, m)
+			panic("boom")
+		}), m)
 	})
 	require.Equal(t, []string{"started 3"}, w.life(t, m.Envelope.ID))
 	require.NoError(t, deliver(t, w.route(succeed), m))

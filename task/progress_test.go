@@ -55,7 +55,6 @@ func TestTheNewestProgressFollowsAfterTheInterval(t *testing.T) {
 	require.Nil(t, last.Percent)
 	require.LessOrEqual(t, len(last.Message), 512)
 	require.True(t, strings.HasSuffix(last.Message, "é…"))
-	require.Less(t, len(all), 60, "100 calls are not 100 events")
 }
 
 // Progress needs the database for a moment while the handler holds a connection: a

@@ -122,8 +122,7 @@ func (r *Reporter) CancelRequested(ctx context.Context, id string) (CancelV1, bo
 // The methods below are for tasks that their handler left open (see
 // [Run.LeaveOpen]): a later step of the same service, such as the handler of an event
 // that tells the outcome, reports in its own transaction. ctx carries the origin. An
-// event that cannot follow is a [*TransitionError] and tx as it was; everything else
-// that goes wrong has aborted it.
+// event that cannot follow is a [*TransitionError], and nothing is published.
 
 // Progress publishes how far a task is: percent, 0 to 100 or negative for unknown,
 // and a message for people. It is not rate-limited.
