@@ -110,6 +110,18 @@ func (r *Reporter) dead(ctx context.Context, d *envelope.Delivery, f *envelope.F
 	})
 }
 
+// alreadyProcessed reports whether the whole of err says that the effect was there. In
+// an error that joins several another part may say that it is not, and the consumer
+// tries again.
+func alreadyProcessed(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if err == envelope.ErrAlreadyProcessed {
+			return true
+		}
+	}
+	return false
+}
+
 // settle reports what the end of an attempt means for the task where the handler's
 // transaction did not, and returns the verdict.
 func (run *Run) settle(ctx context.Context, err error) error {
@@ -124,7 +136,7 @@ func (run *Run) settle(ctx context.Context, err error) error {
 		return run.report(apart, run.ends(step{verb: VerbCancelled, say: func(e *EventV1) { e.Cancel = &cancelled.Cancel }}, new(State)))
 	}
 	switch {
-	case errors.Is(err, envelope.ErrAlreadyProcessed): // the handler's word, or that of call
+	case alreadyProcessed(err): // the handler's word, or that of call
 		if failed := run.report(apart, run.ends(step{verb: VerbSucceeded}, new(State))); failed != nil {
 			return failed
 		}

@@ -195,6 +195,17 @@ func TestAHandlerThatFindsItsEffectThereHasSucceeded(t *testing.T) {
 	require.Equal(t, []string{"started 3", "succeeded 4"}, w.life(t, m.Envelope.ID))
 }
 
+// The consumer takes such an error for a failure and tries again; so must the task.
+func TestAnEffectThatIsThereInPartIsAFailedAttempt(t *testing.T) {
+	t.Parallel()
+	w, m := setup(t, never), command(t)
+	err := deliver(t, w.route(func(context.Context, pgx.Tx, received) error {
+		return errors.Join(envelope.ErrAlreadyProcessed, errBroken)
+	}), m)
+	require.ErrorIs(t, err, errBroken)
+	require.Equal(t, []string{"started 3", "queued 4"}, w.life(t, m.Envelope.ID))
+}
+
 func TestAHandlerCanFailItsTaskAndKeepItsEffects(t *testing.T) {
 	t.Parallel()
 	w, m := setup(t, never), command(t)

@@ -148,11 +148,16 @@ func (run *Run) call(ctx context.Context, tx pgx.Tx, h func(context.Context) err
 		return err
 	}
 	var before State
-	tentative := run.number() == 0
-	if err := run.r.record(ctx, tx, run.about, run.ends(run.ending(), &before)); err != nil {
+	decide := run.ends(run.ending(), &before)
+	err := run.r.record(ctx, tx, run.about, func(row runRow) []step {
+		told := run.number() != 0
+		steps := decide(row)
+		run.set(func() { run.tentative = !told && run.attempt != 0 })
+		return steps
+	})
+	if err != nil {
 		return err
 	}
-	run.set(func() { run.tentative = tentative })
 	if before == StateCancelled {
 		// An attempt beside this one was cancelled while this one waited for its inbox
 		// row. What was said to be cancelled must not have an effect.
@@ -165,8 +170,10 @@ func (run *Run) call(ctx context.Context, tx pgx.Tx, h func(context.Context) err
 func (run *Run) arm(cancel context.CancelCauseFunc) {
 	run.mu.Lock()
 	defer run.mu.Unlock()
+	if !run.called { // a bind may call its handler again
+		close(run.begun)
+	}
 	run.called, run.cancel = true, cancel
-	close(run.begun)
 	if run.request != nil {
 		cancel(run.request)
 	}
