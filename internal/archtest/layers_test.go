@@ -18,6 +18,7 @@ const (
 	level2     = 20
 	belowL3    = 25
 	level3     = 30
+	level4     = 40
 	forTesting = 45 // test infrastructure: tests import it, and what stands above
 	level5     = 50
 	noLevel    = 99 // imported by nobody
@@ -32,6 +33,7 @@ var layers = map[string]int{
 	"internal/backoff":    level0,
 	"internal/failpoint":  level0,
 	"internal/testsignal": level0,
+	"health":              level0,
 	"envelope":            level1,
 	"internal/pgschema":   belowL2,
 	"contract":            level2,
@@ -39,6 +41,7 @@ var layers = map[string]int{
 	"cloudevents":         level2,
 	"natsconn":            level2,
 	"migrate":             level2,
+	"tenant":              level2,
 	"internal/telemetry":  belowL3,
 	"internal/pass":       belowL3,
 	"outbox":              level3,
@@ -48,6 +51,7 @@ var layers = map[string]int{
 	"history":             level3,
 	"rpc":                 level3,
 	"task":                level3,
+	"edge":                level4,
 	"internal/pgserver":   forTesting,
 	"internal/natsserver": forTesting,
 	"dvtest":              level5,
@@ -61,7 +65,7 @@ var layers = map[string]int{
 // excepted, which may import all that is listed. A module without a row is a new
 // dependency, and the default answer to that is no.
 var thirdParty = map[string][]string{
-	"github.com/jackc/pgx/v5": {"outbox", "inbox", "migrate", "task", "internal/pgschema", "internal/pgserver",
+	"github.com/jackc/pgx/v5": {"outbox", "inbox", "migrate", "task", "tenant", "internal/pgschema", "internal/pgserver",
 		"dvtest", "cmd/dvmsg/...", "examples/..."},
 	"github.com/nats-io/nats.go": {"natsconn", "topology", "outbox", "consumer", "dlq", "history", "rpc", "internal/pass", "internal/natsserver",
 		"dvtest", "cmd/dvmsg/...", "examples/..."},
