@@ -80,6 +80,9 @@ func (c Batch) withDefaults() Batch {
 // a message whose own context ends before its batch begins leaves it, later it
 // stays. Otherwise h follows the rules of [Inbox.Once].
 //
+// With Config.TenantSetting a batch holds messages of one tenant, and what follows
+// holds for each tenant.
+//
 // h is called for one batch at a time, and beside it for messages that are alone;
 // what comes meanwhile is the next batch, which begins while the one before commits.
 // So a consumer gains from a Concurrency of two or three times Size.
@@ -88,19 +91,24 @@ func OnBatch[T any](in *Inbox, t envelope.Type[T], cfg Batch, h func(context.Con
 	if in == nil || h == nil {
 		return route // without a handler, so that consumer.New refuses it by name
 	}
-	g := newGatherer(in, cfg.withDefaults(), func(ctx context.Context, tx pgx.Tx, members []*member) error {
+	apply := func(ctx context.Context, tx pgx.Tx, members []*member) error {
 		all := make([]envelope.Received[T], len(members))
 		for i, m := range members {
 			all[i] = envelope.Received[T]{Delivery: m.delivery, Data: m.data.(T)}
 		}
 		return h(ctx, tx, all)
-	})
+	}
+	gather := func() *gatherer { return newGatherer(in, cfg.withDefaults(), apply) }
+	handle := gather().handle
+	if in.tenants != "" {
+		handle = (&gatherers{make: gather, of: map[string]*calls{}}).handle
+	}
 	route.Handle = func(ctx context.Context, d *envelope.Delivery) error {
 		data, err := t.Decode(d.Envelope)
 		if err != nil {
 			return envelope.Permanent(err)
 		}
-		return g.handle(ctx, d, data)
+		return handle(ctx, d, data)
 	}
 	route.MarkDead = in.buried
 	return route
@@ -113,6 +121,7 @@ func (in *Inbox) beginAll(ctx context.Context, members []*member) (pgx.Tx, map[i
 	fresh := make(map[identity]bool, len(members))
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
+	in.queueTenant(&batch, members[0].scope) // all have the same, see gatherers
 	for _, f := range fences(members) {
 		in.queueFence(&batch, f)
 	}

@@ -110,6 +110,8 @@ func deliver(b *testing.B, handle func(context.Context, *envelope.Delivery) erro
 // medians of the rounds, and of the ratios within a round.
 func BenchmarkHandlers(b *testing.B) {
 	s := durable(b)
+	guarded, err := inbox.New(s.pool, "plattform__servers", inbox.Config{TenantSetting: "app.tenant_id"})
+	require.NoError(b, err)
 	ways := []struct {
 		name   string
 		handle func(context.Context, *envelope.Delivery) error
@@ -118,6 +120,7 @@ func BenchmarkHandlers(b *testing.B) {
 		{name: "byhand", handle: s.byHand},
 		{name: "single", handle: inbox.On(s.in, provisioned, register).Handle},
 		{name: "batch", handle: inbox.OnBatch(s.in, provisioned, inbox.Batch{}, registerAll).Handle},
+		{name: "tenant", handle: inbox.On(guarded, provisioned, register).Handle},
 	}
 	const inFlight, round = 256, 4000
 	for left := b.N; left > 0; left -= round {
@@ -132,6 +135,7 @@ func BenchmarkHandlers(b *testing.B) {
 	}
 	b.ReportMetric(ratio(ways[1].rates, ways[0].rates), "single/byhand")
 	b.ReportMetric(ratio(ways[2].rates, ways[1].rates), "batch/single")
+	b.ReportMetric(ratio(ways[3].rates, ways[1].rates), "tenant/single")
 	b.ReportMetric(0, "ns/op") // of all ways together, which says nothing
 }
 

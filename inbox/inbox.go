@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"codeberg.org/dataverket/messaging/internal/pgschema"
+	"codeberg.org/dataverket/messaging/tenant"
 )
 
 // Config tunes an Inbox. The zero value is safe for production.
@@ -17,6 +18,12 @@ type Config struct {
 	// Schema is the PostgreSQL schema that package migrate filled.
 	// Default "messaging".
 	Schema string
+	// TenantSetting is the PostgreSQL setting that policies of row-level security
+	// read, such as "app.tenant_id". Every handler's transaction has it set to the
+	// tenant of its message, in the round trip of the inbox row, and to "" for a
+	// message in platform scope; in Once that a service calls, the origin in ctx
+	// tells. See package tenant for the policies. Default "": nothing is set.
+	TenantSetting tenant.Setting
 	// Logger gets a line when a batch of OnBatch fails and its messages are handled
 	// one by one: the error, no payload.
 	// Default slog.Default().
@@ -34,6 +41,7 @@ type Inbox struct {
 	attempts attemptsSQL
 	parking  parkingSQL
 	leases   leaseSQL
+	tenants  tenant.Setting // "": rows are not kept apart
 	log      *slog.Logger
 }
 
@@ -60,6 +68,11 @@ func New(pool *pgxpool.Pool, consumer string, cfg Config) (*Inbox, error) {
 	if err != nil {
 		faults = append(faults, fmt.Errorf("inbox: Config.Schema: %w", err))
 	}
+	if cfg.TenantSetting != "" {
+		if err := cfg.TenantSetting.Validate(); err != nil {
+			faults = append(faults, fmt.Errorf("inbox: Config.TenantSetting: %w", err))
+		}
+	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
@@ -67,7 +80,7 @@ func New(pool *pgxpool.Pool, consumer string, cfg Config) (*Inbox, error) {
 		cfg.Logger = slog.Default()
 	}
 	return &Inbox{
-		pool: pool, consumer: consumer, sql: newStatements(schema), log: cfg.Logger,
+		pool: pool, consumer: consumer, sql: newStatements(schema), log: cfg.Logger, tenants: cfg.TenantSetting,
 		claimAll: strings.ReplaceAll(claimAllText, "{{schema}}", schema),
 		newer:    strings.ReplaceAll(newerText, "{{schema}}", schema),
 		attempts: newAttemptsSQL(schema),

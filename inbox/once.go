@@ -28,6 +28,7 @@ type Message struct {
 	claim string // on the message where it was parked, see park.go
 	// fence is the lease under which an ordered consumer delivered it.
 	fence envelope.Fence
+	scope scope
 }
 
 // MessageFor names a message whose id is no UUID, or is chosen by a stranger, such
@@ -58,6 +59,8 @@ const endTimeout = 10 * time.Second
 // Once calls fn in a transaction in which the effect of m is applied for the
 // first time, and commits. It returns envelope.ErrAlreadyProcessed, wrapped and
 // without a call, if the effect is there, or m is a dead letter or parked;
+// tenant.ErrNoTenant, permanent and without a call, where Config.TenantSetting is set
+// and ctx tells no tenant;
 // [ErrDeadUnderOtherLetter], permanent and without a call, if m replays a letter
 // and the message is dead under another one; the error of fn as it is, rolled back;
 // or an error of its own, after which the outcome is decided by the row: call again.
@@ -71,6 +74,10 @@ const endTimeout = 10 * time.Second
 // what it needs to answer a repeat in the transaction, among its own rows. For how
 // long it may repeat is what the Janitor has to know (see [NewJanitor]).
 func (in *Inbox) Once(ctx context.Context, m Message, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	m, err := in.scoped(ctx, m)
+	if err != nil {
+		return err
+	}
 	k, err := in.key(m)
 	if err != nil {
 		return err
@@ -123,6 +130,7 @@ const (
 func (in *Inbox) begin(ctx context.Context, k key) (pgx.Tx, error) {
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
+	in.queueTenant(&batch, k.scope)
 	in.queueFence(&batch, k.fence)
 	claimed, lost := false, in.queueUnparking(&batch, k)
 	claim, args := in.claim(k)

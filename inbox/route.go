@@ -37,7 +37,8 @@ func On[T any](in *Inbox, t envelope.Type[T], h func(context.Context, pgx.Tx, en
 // messageOf names a delivery. A replay that is no longer wanted is told by its
 // letter.
 func messageOf(d *envelope.Delivery) Message {
-	return Message{Source: d.Envelope.Source.String(), ID: d.Envelope.ID, LetterID: d.LetterID, claim: d.Claim, fence: d.Fence}
+	return Message{Source: d.Envelope.Source.String(), ID: d.Envelope.ID, LetterID: d.LetterID, claim: d.Claim, fence: d.Fence,
+		scope: scope{d.Envelope.TenantID, true}}
 }
 
 // buried records that d became the dead letter letterID, so that neither a
