@@ -80,7 +80,7 @@ func New(pool *pgxpool.Pool, consumer string, cfg Config) (*Inbox, error) {
 		cfg.Logger = slog.Default()
 	}
 	return &Inbox{
-		pool: pool, consumer: consumer, sql: newStatements(schema), log: cfg.Logger, tenants: cfg.TenantSetting,
+		pool: pool, consumer: consumer, sql: newStatements(schema, cfg.TenantSetting), log: cfg.Logger, tenants: cfg.TenantSetting,
 		claimAll: strings.ReplaceAll(claimAllText, "{{schema}}", schema),
 		newer:    strings.ReplaceAll(newerText, "{{schema}}", schema),
 		attempts: newAttemptsSQL(schema),

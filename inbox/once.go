@@ -130,9 +130,11 @@ const (
 func (in *Inbox) begin(ctx context.Context, k key) (pgx.Tx, error) {
 	var batch pgx.Batch
 	batch.BeginTx(pgx.TxOptions{})
-	in.queueTenant(&batch, k.scope)
 	in.queueFence(&batch, k.fence)
 	claimed, lost := false, in.queueUnparking(&batch, k)
+	if k.LetterID != "" {
+		in.queueTenant(&batch, k.scope) // any other claim tells it itself
+	}
 	claim, args := in.claim(k)
 	batch.Queue(claim, args...).Exec(func(tag pgconn.CommandTag) error {
 		claimed = tag.RowsAffected() > 0
@@ -187,6 +189,9 @@ func (in *Inbox) claim(k key) (sql string, args []any) {
 	args = []any{in.consumer, k.Source, k.id, optional(k.claim)}
 	if k.LetterID != "" {
 		return k.sql.replay, append(args, k.LetterID)
+	}
+	if in.tenants != "" {
+		args = append(args, k.scope.tenant)
 	}
 	return k.sql.claim, args
 }

@@ -95,6 +95,23 @@ func TestHandlerWritesNoRowsOfAnotherTenant(t *testing.T) {
 	require.Zero(t, b.rows(t))
 }
 
+// A replay claims its row by another statement.
+func TestReplaySeesTheRowsOfItsTenant(t *testing.T) {
+	t.Parallel()
+	b := guarded(t)
+	var saw []string
+	route := inbox.On(b.in, provisioned, func(ctx context.Context, tx pgx.Tx, _ received) (err error) {
+		saw, err = notes(ctx, tx)
+		return err
+	})
+	d := forTenant("b")
+	require.NoError(t, route.MarkDead(d.Context(t.Context()), d, letter))
+	require.ErrorIs(t, route.Handle(d.Context(t.Context()), d), envelope.ErrAlreadyProcessed)
+	d.LetterID = letter
+	require.NoError(t, route.Handle(d.Context(t.Context()), d))
+	require.Equal(t, []string{"of b"}, saw)
+}
+
 func TestOnceTakesTheTenantOfTheOrigin(t *testing.T) {
 	t.Parallel()
 	b := guarded(t)
@@ -167,9 +184,13 @@ func TestFullBatchOfEachTenantIsOneTransaction(t *testing.T) {
 	var mu sync.Mutex
 	calls := map[string]int{}
 	route := inbox.OnBatch(b.in, provisioned, inbox.FullBatch(5), func(ctx context.Context, tx pgx.Tx, got []received) error {
+		saw, err := notes(ctx, tx)
+		if want := "of " + got[0].Envelope.TenantID; err != nil || len(saw) > 1 || len(saw) == 1 && saw[0] != want {
+			return errors.Join(err, fmt.Errorf("saw %q and not %q", saw, want))
+		}
 		mu.Lock()
 		defer mu.Unlock()
-		calls[fmt.Sprint(got[0].Envelope.TenantID, len(got))]++
+		calls[fmt.Sprint(got[0].Envelope.TenantID, len(got), " ", saw)]++
 		return applyAll(ctx, tx, got)
 	})
 	var all []*envelope.Delivery
@@ -177,7 +198,7 @@ func TestFullBatchOfEachTenantIsOneTransaction(t *testing.T) {
 		all = append(all, forTenant("a"), forTenant("b"), forTenant(""))
 	}
 	requireNone(t, together(t, route, all...))
-	require.Equal(t, map[string]int{"a5": 1, "b5": 1, "5": 1}, calls)
+	require.Equal(t, map[string]int{"a5 [of a]": 1, "b5 [of b]": 1, "5 []": 1}, calls, "and none that was handled alone")
 }
 
 func TestTenantSettingIsChecked(t *testing.T) {
