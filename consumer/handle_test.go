@@ -423,3 +423,33 @@ func TestUnknownTypeAndVersionBecomeADeadLetterThatNamesTheRoutes(t *testing.T) 
 	}
 	b.settled(t)
 }
+
+// The route for the rest takes every type that has no route. A version that a typed
+// handler does not know must not vanish there.
+func TestOnAnyTakesWhatNoOtherRouteDoes(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	removed := envelope.MustEvent[serverV1](envelope.EventSpec{Service: subject.Maskin, Entity: "server", Verb: "removed", Version: 1})
+	newer := envelope.MustEvent[serverV1](envelope.EventSpec{Service: subject.Maskin, Entity: "server", Verb: "provisioned", Version: 2})
+	var own, rest tally
+	b.run(t, b.config(),
+		handle(func(_ context.Context, m received) error { own.add(m.Envelope.Type); return nil }),
+		consumer.OnAny(func(_ context.Context, d *envelope.Delivery) error {
+			rest.add(d.Envelope.Type)
+			return nil
+		}))
+	for _, typ := range []envelope.Type[serverV1]{provisioned, newer, removed} {
+		b.send(t, draft(t, typ.New("srv", serverV1{})))
+	}
+	b.settled(t)
+	require.Equal(t, []string{provisioned.Name()}, own.names())
+	require.Equal(t, []string{removed.Name()}, rest.names())
+	require.Len(t, b.graves.all(), 1)
+	require.ErrorContains(t, b.graves.all()[0].Err, newer.String())
+
+	_, err := consumer.New(b.js, b.graves, b.config(), consumer.OnAny(nil))
+	require.ErrorContains(t, err, "has no handler")
+	both := consumer.OnAny(func(context.Context, *envelope.Delivery) error { return nil })
+	_, err = consumer.New(b.js, b.graves, b.config(), both, both)
+	require.ErrorContains(t, err, "is routed twice")
+}

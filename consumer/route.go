@@ -33,11 +33,22 @@ func On[T any](t envelope.Type[T], h func(context.Context, envelope.Received[T])
 	return route
 }
 
+// OnAny routes to h every message whose type no other route names: for logs, audits
+// and bridges, which do not look into the data. A type that has a route stays its own:
+// another version of it is a dead letter, and does not vanish here. Otherwise OnAny is
+// like [On].
+func OnAny(h func(context.Context, *envelope.Delivery) error) envelope.Route {
+	return envelope.Route{Type: envelope.AnyType, Handle: h}
+}
+
 // routeKey is what a message is routed by.
 type routeKey struct {
 	name    string
 	version int
 }
+
+// anyKey is that of the route for the rest.
+func anyKey() routeKey { return routeKey{name: envelope.AnyType} }
 
 func (k routeKey) String() string { return fmt.Sprintf("%s v%d", k.name, k.version) }
 
@@ -100,7 +111,7 @@ func (t *table) describe() {
 // check returns what is wrong with a route, or "".
 func (t table) check(r envelope.Route, key routeKey) string {
 	switch {
-	case r.Type == "" || r.Version < 1:
+	case key != anyKey() && (r.Type == "" || r.Version < 1):
 		return "names no type and version; make it with consumer.On or inbox.On"
 	case r.Handle == nil:
 		return "has no handler; pass a function to consumer.On or inbox.On"
@@ -116,6 +127,9 @@ func (t table) check(r envelope.Route, key routeKey) string {
 func (t table) find(e *envelope.Envelope) (*envelope.Route, error) {
 	key := routeKey{e.Type, e.SchemaVersion()}
 	if r := t.routes[key]; r != nil {
+		return r, nil
+	}
+	if r := t.routes[anyKey()]; r != nil && t.versions[key.name] == nil {
 		return r, nil
 	}
 	fault := &envelope.DecodeError{Fault: envelope.FaultType, Type: key.name, Version: key.version, Reason: fmt.Sprintf(

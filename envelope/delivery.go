@@ -77,7 +77,11 @@ type Received[T any] struct {
 	Data T
 }
 
-// Route ties one message type and schema version to a handler. consumer.On and
+// AnyType is the Type of a [Route] for every message whose type no other route of its
+// consumer names, whatever its version; its Version is 0.
+const AnyType = "*"
+
+// Route ties one message type and schema version to a handler, or with [AnyType] all that is left. consumer.On and
 // inbox.On make routes; consumer.New takes them.
 type Route struct {
 	// Type and Version are what the route handles.

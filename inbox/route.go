@@ -34,6 +34,21 @@ func On[T any](in *Inbox, t envelope.Type[T], h func(context.Context, pgx.Tx, en
 	return route
 }
 
+// OnAny routes to h every message whose type no other route of the consumer names, once
+// each: for audits and copies, which do not look into the data. See consumer.OnAny;
+// otherwise it is like [On].
+func OnAny(in *Inbox, h func(context.Context, pgx.Tx, *envelope.Delivery) error) envelope.Route {
+	route := envelope.Route{Type: envelope.AnyType}
+	if in == nil || h == nil {
+		return route // without a handler, so that consumer.New refuses it by name
+	}
+	route.Handle = func(ctx context.Context, d *envelope.Delivery) error {
+		return in.Once(ctx, messageOf(d), func(ctx context.Context, tx pgx.Tx) error { return h(ctx, tx, d) })
+	}
+	route.MarkDead = in.buried
+	return route
+}
+
 // messageOf names a delivery. A replay that is no longer wanted is told by its
 // letter.
 func messageOf(d *envelope.Delivery) Message {

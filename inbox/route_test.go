@@ -91,3 +91,17 @@ func TestAnotherSchemaIsUsedThroughout(t *testing.T) {
 	require.NoError(t, route.Handle(t.Context(), delivery(m, `{}`)))
 	require.ErrorIs(t, route.MarkDead(t.Context(), delivery(m, `{}`), letter), envelope.ErrAlreadyProcessed)
 }
+
+func TestOnAnyAppliesAnyTypeOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	route := inbox.OnAny(b.in, func(ctx context.Context, tx pgx.Tx, d *envelope.Delivery) error {
+		return apply(inbox.Message{Source: d.Envelope.Source.String(), ID: d.Envelope.ID})(ctx, tx)
+	})
+	dvtest.DeliverTwice(t, route, provisioned.New("srv-1", serverV1{Hostname: "h1"}))
+	require.Equal(t, 1, b.effects(t))
+	d := delivery(newMessage(), `{}`)
+	require.NoError(t, route.MarkDead(t.Context(), d, letter))
+	require.ErrorIs(t, route.Handle(t.Context(), d), envelope.ErrAlreadyProcessed)
+	require.Nil(t, inbox.OnAny(nil, nil).Handle)
+}

@@ -12,12 +12,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/nats-io/nats.go"
 
 	"codeberg.org/dataverket/messaging/envelope"
-	"codeberg.org/dataverket/messaging/internal/natsserver"
-	"codeberg.org/dataverket/messaging/internal/pgserver"
-	"codeberg.org/dataverket/messaging/migrate"
+	"codeberg.org/dataverket/messaging/examples/internal/servers"
 	"codeberg.org/dataverket/messaging/natsconn"
 	"codeberg.org/dataverket/messaging/outbox"
 	"codeberg.org/dataverket/messaging/topology"
@@ -35,11 +32,11 @@ func main() {
 // run starts the servers, provisions two servers (one of them without a
 // hostname, hence a dead letter), and prints what became of them.
 func run(ctx context.Context) error {
-	pool, conn, closeAll, err := servers(ctx)
+	pool, conn, stopServers, err := servers.Start(ctx)
+	defer stopServers()
 	if err != nil {
 		return err
 	}
-	defer closeAll()
 	if err := prepare(ctx, pool, conn); err != nil {
 		return err
 	}
@@ -64,40 +61,8 @@ func run(ctx context.Context) error {
 	return errors.Join(err, <-done)
 }
 
-// servers starts a database and a broker that vanish with the process.
-func servers(ctx context.Context) (*pgxpool.Pool, *natsconn.Conn, func(), error) {
-	dir, err := os.MkdirTemp("", "hello-")
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	pg, err := pgserver.Start(ctx, pgserver.Options{CachedInit: true})
-	if err != nil {
-		return nil, nil, nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	closeAll := func() { _ = pg.Stop(); _ = os.RemoveAll(dir) }
-	broker, err := natsserver.Start(ctx, dir, natsserver.Options{})
-	if err != nil {
-		closeAll()
-		return nil, nil, nil, err
-	}
-	conn, err := natsconn.Dial(ctx, natsconn.Config{URL: broker.URL(), FailFast: true, Options: []nats.Option{broker.Option()}})
-	if err != nil {
-		closeAll()
-		return nil, nil, nil, err
-	}
-	pool, err := pgxpool.New(ctx, pg.URL("postgres"))
-	if err != nil {
-		closeAll()
-		return nil, nil, nil, err
-	}
-	return pool, conn, func() { pool.Close(); conn.NATS().Close(); broker.Stop(); closeAll() }, nil
-}
-
-// prepare creates the tables and maskin's stream.
+// prepare creates the services' tables and maskin's stream.
 func prepare(ctx context.Context, pool *pgxpool.Pool, conn *natsconn.Conn) error {
-	if err := migrate.Up(ctx, pool, migrate.Config{}); err != nil {
-		return err
-	}
 	if _, err := pool.Exec(ctx, "create table server (id text, hostname text); create table node (id text, hostname text)"); err != nil {
 		return err
 	}
