@@ -2,12 +2,10 @@ package envelope_test
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"testing"
 
 	"codeberg.org/dataverket/messaging/envelope"
-	"codeberg.org/dataverket/messaging/subject"
 	"github.com/stretchr/testify/require"
 )
 
@@ -18,32 +16,6 @@ func TestNewOriginStartsAWorkflow(t *testing.T) {
 	require.Len(t, a.CorrelationID, 36)
 	a.CorrelationID = ""
 	require.Equal(t, envelope.Origin{Actor: "user:42", TenantID: "tenant-42"}, a)
-}
-
-// What Validate lets pass, New must not blame on the origin, and the other way.
-func TestOriginIsValidExactlyWhenAMessageCanBeMadeOfIt(t *testing.T) {
-	t.Parallel()
-	good := envelope.NewOrigin("user:kari", "tenant-1")
-	require.NoError(t, good.Validate())
-	for want, spoil := range map[string]func(*envelope.Origin){
-		"Origin.CorrelationID": func(o *envelope.Origin) { o.CorrelationID = "" },
-		"Origin.CausationID":   func(o *envelope.Origin) { o.CausationID = "a b" },
-		"Origin.Actor":         func(o *envelope.Origin) { o.Actor = "kari" },
-		"Origin.TenantID":      func(o *envelope.Origin) { o.TenantID = "a b" },
-		"Origin.PlatformScope": func(o *envelope.Origin) { o.PlatformScope = true },
-	} {
-		bad := good
-		spoil(&bad)
-		fault, ok := errors.AsType[*envelope.FieldError](bad.Validate())
-		require.True(t, ok, want)
-		require.Equal(t, want, fault.Field)
-		_, err := envelope.New(envelope.WithOrigin(t.Context(), bad), subject.Maskin, provisioned.New("srv-1", provisionedV1{}))
-		require.ErrorContains(t, err, fault.Error())
-	}
-	require.ErrorContains(t, envelope.Origin{}.Validate(), "Origin.TenantID", "all faults at once")
-	platform := envelope.NewOrigin("system:timer", "")
-	platform.PlatformScope = true
-	require.NoError(t, platform.Validate())
 }
 
 func TestOriginTravelsInContext(t *testing.T) {

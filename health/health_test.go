@@ -90,7 +90,7 @@ func TestReadyNamesEveryPartAndItsReason(t *testing.T) {
 }
 
 // The bound of requirement M2, with the defaults, for the worst moment: the part
-// is lost right after it was asked, and then it hangs.
+// is lost right after it was asked, and then it hangs. A row of docs/DELIVERY.md.
 func TestLossIsReportedWithinTheBound(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

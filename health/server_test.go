@@ -29,6 +29,7 @@ func awaitCode(t *testing.T, h http.Handler, code int) (got report) {
 	return got
 }
 
+// A row of docs/DELIVERY.md.
 func TestKilledDatabaseAndStoppedBrokerAreNotReadyUntilTheyAreBack(t *testing.T) {
 	t.Parallel()
 	database, err := pgserver.Start(t.Context(), pgserver.Options{CachedInit: true})
@@ -86,7 +87,7 @@ func (c *freezing) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// What the connection itself finds out after half a minute.
+// What the connection itself finds out after half a minute. A row of docs/DELIVERY.md.
 func TestSilentBrokerIsNotReady(t *testing.T) {
 	t.Parallel()
 	broker, err := natsserver.Start(t.Context(), t.TempDir(), natsserver.Options{TCP: true})

@@ -65,6 +65,7 @@ func notes(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
+// A row of docs/DELIVERY.md.
 func TestHandlerSeesTheRowsOfItsMessagesTenantAlone(t *testing.T) {
 	t.Parallel()
 	b := guarded(t)
@@ -128,7 +129,8 @@ func TestOnceTakesTheTenantOfTheOrigin(t *testing.T) {
 }
 
 // Messages of several tenants come at once. Each call of the handler has those of one
-// and sees no other's rows, in a batch as well as alone, and all are handled.
+// and sees no other's rows, in a batch as well as alone, and all are handled. A
+// row of docs/DELIVERY.md.
 func TestBatchHasOneTenant(t *testing.T) {
 	t.Parallel()
 	b := guarded(t)

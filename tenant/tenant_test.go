@@ -66,6 +66,7 @@ func of(t *testing.T, id string) context.Context {
 	return envelope.WithOrigin(t.Context(), o)
 }
 
+// A row of docs/DELIVERY.md.
 func TestTransactionSeesTheRowsOfItsTenantAlone(t *testing.T) {
 	t.Parallel()
 	pool := guarded(t)
