@@ -23,6 +23,9 @@
 //	natsconn   the one connection of a process
 //	migrate    the tables
 //
+// A service has a border, too: edge makes the origin of an HTTP request, tenant tells
+// row-level security whose rows a transaction may see, health answers probes.
+//
 // Around them: dvtest (the test kit for services), cloudevents (for bridges),
 // cmd/dvmsg (the operator's command) and examples/quickstart (three services and
 // their crashes, in one command). Imports go down only, and a test holds that; docs/DESIGN.md tells

@@ -30,6 +30,9 @@
 //	any error at the last attempt       a dead letter, class exhausted
 //	any error after a shutdown's cancel given back at once, no verdict
 //
+// An audit or a bridge takes every type that has no handler of its own with [OnAny],
+// or inbox.OnAny.
+//
 // What cannot be decoded or has no handler is a dead letter of class decode,
 // and a message whose headers or subject contradict its envelope one of class
 // security; no handler sees either.

@@ -1,6 +1,7 @@
 package edge_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -41,4 +42,28 @@ func ExampleEdge_Wrap() {
 	// user:kari tenant-1 order-7
 	// 200 welcome
 	// 401 {"title":"Unauthorized","status":401,"detail":"The request does not say who calls, or cannot prove it.","correlation_id":"order-7"}
+}
+
+// A call to another service is correlated by its context.
+func ExampleTransport() {
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		fmt.Println(r.Header.Get(envelope.HeaderCorrelationID), r.Header.Get(envelope.HeaderTenantID))
+	}))
+	defer other.Close()
+	ctx := envelope.WithOrigin(context.Background(), envelope.Origin{CorrelationID: "order-7", Actor: "user:kari", TenantID: "tenant-1"})
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, other.URL, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	client := &http.Client{Transport: edge.Transport{}}
+	answer, err := client.Do(r)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(answer.StatusCode, answer.Body.Close())
+	// Output:
+	// order-7 tenant-1
+	// 200 <nil>
 }

@@ -79,6 +79,20 @@ func TestReadyOnNilSaysNeverConnected(t *testing.T) {
 	require.ErrorContains(t, pointer.Load().Ready(), "never connected")
 }
 
+func TestPingAsksTheServer(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t)
+	conn := dial(t, natsconn.Config{URL: b.url(), Logger: new(logBook).logger()})
+	require.NoError(t, conn.Ping(t.Context()))
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, conn.Ping(ended), context.Canceled)
+	b.stop()
+	awaitNotReady(t, conn)
+	requireReason(t, conn.Ping(t.Context()), natsconn.Disconnected)
+	requireReason(t, (*natsconn.Conn)(nil).Ping(t.Context()), natsconn.NeverConnected)
+}
+
 func TestDrainHandlesWhatWasReceived(t *testing.T) {
 	t.Parallel()
 	var book logBook
