@@ -71,11 +71,12 @@ var thirdParty = map[string][]string{
 		"dvtest", "cmd/dvmsg/...", "examples/..."},
 	"github.com/google/uuid": {"envelope", "dlq"},
 	// The API only, and where a Config names a provider.
-	"go.opentelemetry.io/otel":           {"internal/telemetry", "outbox", "examples/..."},
+	"go.opentelemetry.io/otel":           {"internal/telemetry", "outbox", "consumer", "examples/..."},
 	"go.opentelemetry.io/otel/sdk":       {"examples/..."},
 	"go.opentelemetry.io/otel/exporters": {"examples/..."},
 	"github.com/nats-io/nats-server/v2":  {"internal/natsserver", "dvtest", "cmd/dvmsg/...", "examples/..."},
 	"github.com/stretchr/testify":        {"internal/natsserver", "dvtest", "cmd/dvmsg/...", "examples/..."},
+	"go.yaml.in/yaml/v3":                 {},
 	"go.uber.org/goleak":                 {"internal/natsserver", "dvtest", "cmd/dvmsg/...", "examples/..."},
 	"golang.org/x/sync":                  {"cmd/dvmsg/...", "examples/..."},
 }
