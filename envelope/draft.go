@@ -124,6 +124,9 @@ func (d *Draft) messageID() uuid.UUID {
 	return newID()
 }
 
+// Subject returns what the message will be published on.
+func (d Draft) Subject() subject.Subject { return d.subject }
+
 // Message is a complete message, ready to be stored and published.
 type Message struct {
 	// Subject is where it is published.

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/telemetry"
 )
 
 // Enqueue stores the drafts in the caller's transaction: they are published if
@@ -18,7 +19,9 @@ import (
 //
 // Each draft gets its id, time and source, and takes correlation, causation,
 // actor, tenant and trace from the origin in ctx (envelope.WithOrigin; inside
-// a handler the origin is already there). Everything is validated first: an
+// a handler the origin is already there); where spans are made
+// (Config.TracerProvider), the trace is that of a span of its own, a child of the
+// span in ctx. Everything is validated first: an
 // error that says so left the transaction untouched, and it lists the faults
 // of all drafts. The insert is one round trip for any number of drafts.
 //
@@ -45,22 +48,24 @@ func (o *Outbox) Enqueue(ctx context.Context, tx pgx.Tx, drafts ...envelope.Draf
 	if len(drafts) > 1 {
 		entries = make([]entry, len(drafts))
 	}
-	if err := o.seal(ctx, drafts, entries); err != nil {
-		return err
+	err := o.seal(ctx, drafts, entries)
+	if err == nil {
+		err = o.brake.admit(entries)
 	}
-	if err := o.brake.admit(entries); err != nil {
-		return err
+	if err == nil {
+		err = o.store(ctx, tx, entries)
 	}
-	if err := o.store(ctx, tx, entries); err != nil {
-		return fmt.Errorf("outbox: enqueue %d message(s), the first %s: %w", len(entries), entries[0].ID, explain(err))
+	for i := range entries {
+		entries[i].span.End(enqueueFault(err))
 	}
-	return nil
+	return err
 }
 
 // entry is what Enqueue stores of one message.
 type entry struct {
 	envelope.Sealed
 	stream string
+	span   telemetry.Span
 }
 
 // seal makes an entry of each draft, or reports the faults of all.
@@ -75,6 +80,7 @@ func (o *Outbox) seal(ctx context.Context, drafts []envelope.Draft, entries []en
 }
 
 func (o *Outbox) sealOne(ctx context.Context, d envelope.Draft, e *entry) (err error) {
+	ctx, e.span = o.tracer.Create(ctx, d.Subject())
 	if e.Sealed, err = envelope.Seal(ctx, o.set.Service, d); err != nil {
 		return err
 	}
@@ -83,6 +89,7 @@ func (o *Outbox) sealOne(ctx context.Context, d envelope.Draft, e *entry) (err e
 		return err
 	}
 	e.stream = stream.Name
+	e.span.Created(ctx, e.ID, len(e.Envelope), e.stream)
 	if size := len(e.Envelope); size > o.cfg.MaxSize {
 		return fmt.Errorf("%w: envelope %s of %s has %d bytes, at most %d; put large data elsewhere and send an envelope.Artifact",
 			envelope.ErrTooLarge, e.ID, e.Subject, size, o.cfg.MaxSize)
@@ -105,6 +112,13 @@ func withLegacyCorrelation(text string) (string, error) {
 
 // store inserts the entries in one round trip.
 func (o *Outbox) store(ctx context.Context, tx pgx.Tx, entries []entry) error {
+	if err := o.insert(ctx, tx, entries); err != nil {
+		return fmt.Errorf("outbox: enqueue %d message(s), the first %s: %w", len(entries), entries[0].ID, explain(err))
+	}
+	return nil
+}
+
+func (o *Outbox) insert(ctx context.Context, tx pgx.Tx, entries []entry) error {
 	if len(entries) == 1 { // the usual case, and the cheaper statement
 		e := &entries[0]
 		_, err := tx.Exec(ctx, o.insertOne, e.stream, pgtype.UUID{Bytes: e.UUID, Valid: true}, e.Subject.String(), e.OrderingKey, e.Header, e.Envelope)

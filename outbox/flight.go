@@ -3,6 +3,8 @@ package outbox
 import (
 	"strings"
 	"time"
+
+	"codeberg.org/dataverket/messaging/internal/telemetry"
 )
 
 // The states of a row under way.
@@ -56,6 +58,7 @@ type flightPage struct {
 	newest     stored
 	duplicates int    // rows that the stream had already
 	free       func() // gives the memory of its envelopes back, or nil
+	span       telemetry.Span
 }
 
 // stored is the newest stored message of some rows.
@@ -82,7 +85,7 @@ func (f *flight) at(number int64) *slot {
 }
 
 // join adds a page. What pass tells to be passed over is done at once.
-func (f *flight) join(next page, pass func(*row) bool) {
+func (f *flight) join(next page, pass func(*row) bool) *flightPage {
 	rows := next.rows
 	page := &flightPage{free: next.free, rows: len(rows), left: len(rows), last: rows[len(rows)-1].seq, after: f.newest.sequence}
 	f.pages = append(f.pages, page)
@@ -101,6 +104,7 @@ func (f *flight) join(next page, pass func(*row) bool) {
 		}
 		f.tails[rows[i].key] = number
 	}
+	return page
 }
 
 // arrived tells whether a page can leave.

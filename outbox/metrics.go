@@ -6,21 +6,16 @@ import (
 	"sync"
 
 	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"codeberg.org/dataverket/messaging/internal/telemetry"
 )
 
-// What is measured. Stream names are few and declared, so the stream is a label;
-// subjects, keys and tenants never are. All gauges are what this instance sees of
-// the whole, so they are not to be added up over instances.
-const (
-	meterName = "codeberg.org/dataverket/messaging/outbox"
-
-	streamKey = attribute.Key("messaging.nats.stream")
-	classKey  = attribute.Key("error.type") // of the semantic conventions
-)
-
-// metrics are the instruments of one relay. Counters are the leader's, and cost
+// metrics are the instruments of one relay. Stream names are few and declared, so
+// the stream is a label; subjects, keys and tenants never are. All gauges are what
+// this instance sees of the whole, so they are not to be added up over instances.
+//
+// Counters are the leader's, and cost
 // an addition for each page, never for each message; gauges are every instance's.
 // Safe for concurrent use.
 type metrics struct {
@@ -28,8 +23,8 @@ type metrics struct {
 
 	sent, repeated, back, faults, deleted metric.Int64Counter
 
-	unpublished, parked, rows, leading, term metric.Int64ObservableGauge
-	age                                      metric.Float64ObservableGauge
+	unpublished, parked, rows, leading, ready, term metric.Int64ObservableGauge
+	age                                             metric.Float64ObservableGauge
 
 	labels sync.Map // stream → labels
 }
@@ -41,42 +36,23 @@ func newMetrics(provider metric.MeterProvider) (*metrics, error) {
 	if provider == nil {
 		provider = otel.GetMeterProvider()
 	}
-	m := &metrics{meter: provider.Meter(meterName)}
-	return m, errors.Join(m.makeCounters(), m.makeGauges())
-}
-
-func (m *metrics) makeCounters() error {
-	var faults []error
-	counter := func(into *metric.Int64Counter, name, unit, description string) {
-		made, err := m.meter.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
-		*into, faults = made, append(faults, err)
-	}
-	// The one name that the semantic conventions have. They count attempts; a
-	// message is counted here once, when the stream acknowledged it, however often
-	// it was sent.
-	counter(&m.sent, "messaging.client.sent.messages", "{message}", "Messages of the outbox that their stream acknowledged.")
-	counter(&m.repeated, "dv.outbox.duplicates", "{message}", "Messages that their stream held already: sent again after a fault, a fail-over or a rewind.")
-	counter(&m.back, "dv.outbox.rewinds", "{rewind}", "Times that a cursor went back: the broker had lost messages, or an operator asked for it.")
-	counter(&m.faults, "dv.outbox.faults", "{fault}", "Times that a stream was held back, by the class of the fault.")
-	counter(&m.deleted, "dv.outbox.deleted", "{message}", "Published rows that retention deleted.")
-	return errors.Join(faults...)
-}
-
-func (m *metrics) makeGauges() error {
-	var faults []error
-	gauge := func(into *metric.Int64ObservableGauge, name, unit, description string) {
-		made, err := m.meter.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description))
-		*into, faults = made, append(faults, err)
-	}
-	gauge(&m.unpublished, "dv.outbox.unpublished", "{message}", "Committed messages that are not published yet; counted up to 10,000.")
-	gauge(&m.parked, "dv.outbox.parked", "{key}", "Ordering keys that are held back until an operator decides.")
-	gauge(&m.rows, "dv.outbox.rows", "{message}", "Rows in the outbox, published ones that are retained included; an estimate.")
-	gauge(&m.leading, "dv.outbox.leading", "1", "1 if this instance publishes, else 0.")
-	gauge(&m.term, "dv.outbox.lease.term", "1", "The term of the lease; it grows with each change of leadership.")
-	var err error
-	m.age, err = m.meter.Float64ObservableGauge("dv.outbox.oldest.age", metric.WithUnit("s"),
-		metric.WithDescription("Age of the oldest committed message that is not published yet; 0 without one."))
-	return errors.Join(append(faults, err)...)
+	m := &metrics{meter: provider.Meter(telemetry.ScopeOutbox)}
+	maker := telemetry.Maker{Meter: m.meter}
+	// The semantic conventions have this one name, and count attempts; a message is
+	// counted here once, when the stream acknowledged it, however often it was sent.
+	m.sent = maker.Counter(telemetry.OutboxSent)
+	m.repeated = maker.Counter(telemetry.OutboxDuplicates)
+	m.back = maker.Counter(telemetry.OutboxRewinds)
+	m.faults = maker.Counter(telemetry.OutboxFaults)
+	m.deleted = maker.Counter(telemetry.OutboxDeleted)
+	m.unpublished = maker.Gauge(telemetry.OutboxUnpublished)
+	m.parked = maker.Gauge(telemetry.OutboxParked)
+	m.rows = maker.Gauge(telemetry.OutboxRows)
+	m.leading = maker.Gauge(telemetry.OutboxLeading)
+	m.ready = maker.Gauge(telemetry.OutboxReady)
+	m.term = maker.Gauge(telemetry.OutboxTerm)
+	m.age = maker.Seconds(telemetry.OutboxAge)
+	return m, maker.Err()
 }
 
 // of returns the attributes of a stream.
@@ -84,11 +60,9 @@ func (m *metrics) of(stream string) labels {
 	if l, ok := m.labels.Load(stream); ok {
 		return l.(labels)
 	}
-	name := streamKey.String(stream)
 	l := labels{
-		stream: metric.WithAttributeSet(attribute.NewSet(name)),
-		sent: metric.WithAttributeSet(attribute.NewSet(name,
-			attribute.String("messaging.system", "nats"), attribute.String("messaging.operation.name", "publish"))),
+		stream: metric.WithAttributes(telemetry.StreamLabels(stream)...),
+		sent:   metric.WithAttributes(telemetry.SentLabels(stream)...),
 	}
 	m.labels.Store(stream, l)
 	return l
@@ -114,7 +88,7 @@ func (m *metrics) rewound(stream string) { m.back.Add(context.Background(), 1, m
 
 // fault counts a stream that is held back, by why.
 func (m *metrics) fault(stream string, why error) {
-	m.faults.Add(context.Background(), 1, metric.WithAttributes(streamKey.String(stream), classKey.String(faultClass(why))))
+	m.faults.Add(context.Background(), 1, metric.WithAttributes(telemetry.Class(telemetry.StreamLabels(stream), faultClass(why))...))
 }
 
 // gone counts rows that retention deleted.
@@ -148,11 +122,8 @@ func faultClass(why error) string {
 func (r *Relay) gauges() (end func()) {
 	m := r.metrics
 	registered, err := m.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		leading := int64(0)
-		if r.Leading() {
-			leading = 1
-		}
-		o.ObserveInt64(m.leading, leading)
+		o.ObserveInt64(m.leading, one(r.Leading()))
+		o.ObserveInt64(m.ready, one(r.Ready() == nil))
 		seen := r.seen.Load()
 		if seen == nil || seen.old(r.observer.every) {
 			return nil
@@ -167,10 +138,18 @@ func (r *Relay) gauges() (end func()) {
 			o.ObserveFloat64(m.age, s.age.Seconds(), m.label(s.stream))
 		}
 		return nil
-	}, m.leading, m.term, m.rows, m.unpublished, m.parked, m.age)
+	}, m.leading, m.ready, m.term, m.rows, m.unpublished, m.parked, m.age)
 	if err != nil {
 		r.log.Warn("relay is not measured", "reason", err)
 		return func() {}
 	}
 	return func() { _ = registered.Unregister() }
+}
+
+// one is 1 for what holds.
+func one(holds bool) int64 {
+	if holds {
+		return 1
+	}
+	return 0
 }

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"codeberg.org/dataverket/messaging/envelope"
 	"codeberg.org/dataverket/messaging/internal/pgschema"
+	"codeberg.org/dataverket/messaging/internal/telemetry"
 	"codeberg.org/dataverket/messaging/topology"
 )
 
@@ -46,6 +49,10 @@ type Config struct {
 	// consumers that do not know X-Correlation-Id yet (requirement X1).
 	// Default false.
 	LegacyCorrelationHeader bool
+
+	// TracerProvider receives a span for each message that Enqueue makes, see
+	// docs/TELEMETRY.md. Default otel.GetTracerProvider().
+	TracerProvider trace.TracerProvider
 }
 
 // Outbox stores messages in the transactions of one service. Create it with
@@ -57,6 +64,7 @@ type Outbox struct {
 	insertOne  string
 	insertMany string
 	brake      *brake
+	tracer     *telemetry.Tracer
 }
 
 // New returns the outbox of set.Service for the streams declared in set: a
@@ -96,5 +104,6 @@ func New(set topology.Set, cfg Config) (*Outbox, error) {
 		insertOne:  insertSQL(insertOneSQL, quoted, !cfg.PollOnly),
 		insertMany: insertSQL(insertManySQL, quoted, !cfg.PollOnly),
 		brake:      &brake{bound: cfg.MaxLag},
+		tracer:     telemetry.NewTracer(cfg.TracerProvider, telemetry.ScopeOutbox),
 	}, nil
 }

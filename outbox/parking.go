@@ -83,7 +83,7 @@ func (d *dispatcher) park(ctx context.Context, l *lane, r *row, cause error) (bo
 	}
 	l.except.held[r.key] = r.seq
 	d.log.Warn("a message can never be stored; its key is parked until an operator decides (dvmsg outbox parked)",
-		"stream", l.name, "message", r.uuid(), "subject", r.subject, "cause", cause)
+		append(r.ids(), "stream", l.name, "subject", r.subject, "cause", cause)...)
 	return true, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"codeberg.org/dataverket/messaging/internal/backoff"
+	"codeberg.org/dataverket/messaging/internal/telemetry"
 )
 
 const (
@@ -33,6 +34,7 @@ type pipeline struct {
 	recall *recall
 	except *exceptions
 	park   func(ctx context.Context, r *row, cause error) (bool, error)
+	tracer *telemetry.Tracer
 
 	prefix string // of the reply subjects
 	acks   chan *nats.Msg
@@ -48,7 +50,8 @@ type pipeline struct {
 func (d *dispatcher) newPipeline(l *lane) (*pipeline, error) {
 	p := &pipeline{
 		nc: d.nc, stream: l.name, cfg: d.cfg, health: d.health, guard: &l.guard, recall: &l.recall, except: &l.except,
-		park: func(ctx context.Context, r *row, cause error) (bool, error) { return d.park(ctx, l, r, cause) },
+		park:   func(ctx context.Context, r *row, cause error) (bool, error) { return d.park(ctx, l, r, cause) },
+		tracer: d.tracer,
 
 		prefix: d.nc.NewRespInbox() + ".",
 		read:   ackReader{stream: l.name, domain: d.cfg.Domain},
@@ -81,7 +84,10 @@ func (p *pipeline) close() { _ = p.sub.Unsubscribe() }
 // the broker refuses, or does not answer, and nothing is in flight (errStopped).
 func (p *pipeline) publish(stop, ctx context.Context, pages <-chan readResult, arrived func(*flightPage) error) (complete bool, err error) {
 	f := newFlight(p.next, p.guard.newest.sequence)
-	defer func() { p.next = f.end() }()
+	defer func() {
+		p.next = f.end()
+		f.endTraces(err)
+	}()
 	f.reconnects = p.nc.Stats().Reconnects
 	timer := time.NewTicker(p.tick)
 	defer timer.Stop()
@@ -136,7 +142,7 @@ func (p *pipeline) board(f *flight, next page) {
 	if p.guard.overdue() >= 0 {
 		p.guard.suspect = true
 	}
-	f.join(next, p.except.pass)
+	f.join(next, p.except.pass).span = p.traced(next.rows)
 }
 
 // advance does what can be done now: look whether the stream is as it was left,
@@ -151,6 +157,7 @@ func (p *pipeline) advance(stop, ctx context.Context, f *flight, arrived func(*f
 			if page == nil {
 				break
 			}
+			page.span.Sent(page.duplicates)
 			if err := arrived(page); err != nil {
 				return err
 			}

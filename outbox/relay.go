@@ -14,8 +14,10 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"codeberg.org/dataverket/messaging/internal/backoff"
+	"codeberg.org/dataverket/messaging/internal/telemetry"
 )
 
 // RelayConfig tunes a Relay. The zero value is safe for production.
@@ -110,6 +112,11 @@ type RelayConfig struct {
 	// MeterProvider receives the metrics, see docs/METRICS.md.
 	// Default otel.GetMeterProvider().
 	MeterProvider metric.MeterProvider
+
+	// TracerProvider receives a span for each page of messages that is published,
+	// linked with what the messages were made in, see docs/TELEMETRY.md.
+	// Default otel.GetTracerProvider().
+	TracerProvider trace.TracerProvider
 }
 
 // Relay publishes the committed messages of an Outbox to JetStream. Create it
@@ -140,6 +147,7 @@ type Relay struct {
 	seen        atomic.Pointer[observation] // the latest
 	lag         lag
 	metrics     *metrics
+	tracer      *telemetry.Tracer
 
 	foreignBatch  int           // rows of another cluster that are gone through at once
 	compareWithin time.Duration // bounds the comparison of a tail with the rows
@@ -187,6 +195,7 @@ func NewRelay(out *Outbox, pool *pgxpool.Pool, js jetstream.JetStream, cfg Relay
 		observer: newObserver(pool, out.schema),
 		lag:      lag{lateness: lateness{bound: cfg.MaxAge}},
 		metrics:  measured,
+		tracer:   telemetry.NewTracer(cfg.TracerProvider, telemetry.ScopeOutbox),
 	}, nil
 }
 
