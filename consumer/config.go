@@ -6,6 +6,9 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
 	"codeberg.org/dataverket/messaging/internal/backoff"
 	"codeberg.org/dataverket/messaging/topology"
 )
@@ -114,6 +117,21 @@ type Config struct {
 	// Logger receives one line per change of state and per failed message, never
 	// a payload. Default slog.Default().
 	Logger *slog.Logger
+
+	// MeterProvider receives the metrics, see docs/METRICS.md. Where one is set,
+	// here or globally, the server is asked for the durable's state every 15 s.
+	// Default otel.GetMeterProvider().
+	MeterProvider metric.MeterProvider
+
+	// TracerProvider receives a span for each attempt, see docs/TELEMETRY.md. The
+	// handler's ctx carries it. Default otel.GetTracerProvider().
+	TracerProvider trace.TracerProvider
+
+	// OwnTraces has each attempt's span begin a trace of its own, which is linked
+	// with the one that the message was made in. It is for workflows whose traces
+	// would grow without end. Default false: the span is a child of the message's
+	// creation, and linked with it.
+	OwnTraces bool
 }
 
 // withDefaults fills what is zero. MaxAckPending and AckWait of the declaration

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/telemetry"
 )
 
 // DeadLetterer keeps the messages that cannot be handled. *dlq.Queue is one.
@@ -30,7 +31,7 @@ type DeadLetterer interface {
 }
 
 // Consumer reads one durable and hands its messages to handlers. Make it with
-// New and call Run once. Ready and Stats are safe for concurrent use and at any
+// New and call Run once. Ready, Alarm and Stats are safe for concurrent use and at any
 // time.
 type Consumer struct {
 	js     jetstream.JetStream
@@ -49,6 +50,10 @@ type Consumer struct {
 	mass   breaker
 	order  *ordered      // nil without an Order
 	grace  time.Duration // cancelGrace, shorter in tests
+
+	traces   *telemetry.Processor
+	measured *measures
+	lookout  *lookout
 
 	company company                   // of the handlers that run
 	overdue atomic.Int64              // handlers that ignore the end of their ctx
@@ -75,6 +80,10 @@ func New(js jetstream.JetStream, dead DeadLetterer, cfg Config, routes ...envelo
 		faults = append(faults, errors.New("consumer: dead: is nil; pass the queue of dlq.Open, since what cannot be handled must go somewhere"))
 	}
 	faults = append(faults, cfg.orderFaults(dead)...)
+	measured, err := newMeasures(cfg.MeterProvider, cfg.Consumer.Stream.Name, cfg.Consumer.Durable)
+	if err != nil {
+		faults = append(faults, fmt.Errorf("consumer: Config.MeterProvider: %w", err))
+	}
 	routed, routeFaults := newTable(routes)
 	if faults = append(faults, routeFaults...); len(faults) > 0 {
 		return nil, errors.Join(faults...)
@@ -87,10 +96,14 @@ func New(js jetstream.JetStream, dead DeadLetterer, cfg Config, routes ...envelo
 		policy: policy{maxAttempts: cfg.MaxAttempts, maxDelay: cfg.maxDelay(), retry: cfg.retry()},
 		state:  ErrNotRunning,
 		order:  newOrdered(cfg, dead),
+		traces: telemetry.NewProcessor(telemetry.NewTracer(cfg.TracerProvider, telemetry.ScopeConsumer),
+			cfg.Consumer.Durable, cfg.Consumer.Stream.Name, cfg.OwnTraces),
+		measured: measured,
 		// A handler that takes longer than most is none that counts.
 		company: company{patience: cfg.Consumer.AckWait, most: cfg.HandlerTimeout + cancelGrace + storeTimeout},
 	}
-	c.acks = newAcks(c.cfg.window(), func(m *message) { c.sent(m.ack()) })
+	c.acks = newAcks(c.cfg.window(), func(m *message) { c.sent(m, m.ack()) })
+	c.lookout = &lookout{c: c, least: lookLeast, limit: cfg.Consumer.Stream.MaxAge}
 	c.gate.stand(c.order != nil)
 	c.hold.log = cfg.Logger.With("durable", cfg.Consumer.Durable)
 	c.mass = breaker{after: max(cfg.MassFailure, 0), gate: c.gate, log: c.hold.log, failing: map[string]bool{},

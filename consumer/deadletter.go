@@ -30,6 +30,7 @@ func refusalDelays() backoff.Policy {
 // is asked for, and Ready says why. Only a shutdown ends that: then the message is given
 // back.
 func (c *Consumer) bury(ctx context.Context, j *job, v verdict, beat *heartbeat) {
+	c.traceBurial(ctx, j)
 	b := burial{c: c, j: j, failure: c.failure(j, v)}
 	err := b.step(ctx)
 	if err != nil {
@@ -39,12 +40,16 @@ func (c *Consumer) bury(ctx context.Context, j *job, v verdict, beat *heartbeat)
 	if err != nil {
 		c.logFailure(ctx, j, "consumer: stopped before the dead letter was stored; the message is given back", verdict{err: err})
 		c.release(j.m)
+		j.traced(verdict{action: release})
 		return
 	}
 	c.count.deadLetters.Add(1)
+	c.measured.buried(v.class)
 	c.logFailure(ctx, j, "consumer: dead letter", v, "class", v.class, "letter", b.letter)
 	c.ended(ctx, j, v)
-	c.sent(j.m.term(fmt.Sprintf("dead letter %s, class %s", b.letter, v.class)))
+	c.sent(j.m, j.m.term(fmt.Sprintf("dead letter %s, class %s", b.letter, v.class)))
+	j.span.DeadLetter(b.letter, string(v.class))
+	j.traced(v)
 }
 
 // held repeats a step that the dead-letter store refused with err, while the

@@ -165,6 +165,17 @@
 // while the database refuses. To tell a stream from one that was made anew under
 // its name, a consumer that parks needs to publish to $JS.API.STREAM.INFO.<stream>.
 //
+// # Telemetry
+//
+// Config.MeterProvider and Config.TracerProvider, by default the global ones, get
+// metrics and a span for each attempt, which is a child of the message's creation;
+// see docs/METRICS.md and docs/TELEMETRY.md. Without an SDK they cost nothing.
+//
+// While a consumer runs it asks the server now and then for the oldest message that
+// is not settled: [Consumer.Alarm] tells when that has half of the age at which the
+// stream removes it. It needs to publish to $JS.API.CONSUMER.INFO.<stream>.<durable>,
+// $JS.API.STREAM.INFO.<stream> and $JS.API.STREAM.MSG.GET.<stream>.
+//
 // # Mass failure
 //
 // When Config.MassFailure different messages fail one after the other and none

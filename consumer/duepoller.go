@@ -135,8 +135,8 @@ func (l *lot) claim(ctx, work context.Context) error {
 		rows, err := l.c.cfg.Store.ClaimParked(ctx, l.c.cfg.Consumer.Durable, n, l.c.cfg.Consumer.AckWait, l.c.order != nil)
 		for _, row := range rows {
 			if row.ReleasedBy != "" {
-				l.log.Info("consumer: an operator made a parked message due", "id", row.MessageID, "key", row.Key,
-					"by", row.ReleasedBy, "reason", clip(row.ReleaseReason, maxErrorText))
+				l.log.Info("consumer: an operator made a parked message due", append(idAttrs(nil, row.Header), "id", row.MessageID, "key", row.Key,
+					"by", row.ReleasedBy, "reason", clip(row.ReleaseReason, maxErrorText))...)
 			}
 			l.hand(work, l.c.newParkedMessage(row))
 		}

@@ -291,3 +291,15 @@ func (a Acks) Flush() { a.acks.flush() }
 
 // SetAckDelay has acks wait longer for others.
 func (c *Consumer) SetAckDelay(d time.Duration) { c.acks.delay = d }
+
+// LookEvery has the consumer look for unread messages so often.
+func (c *Consumer) LookEvery(every time.Duration) { c.lookout.least, c.lookout.rash = every, true }
+
+// SeenUnread is the sequence of the oldest unread message of the last look, 0 for
+// none, and -1 before there was a look.
+func (c *Consumer) SeenUnread() int64 {
+	if seen := c.lookout.fresh(); seen != nil && seen.known {
+		return int64(seen.oldest)
+	}
+	return -1
+}

@@ -16,7 +16,10 @@ func (c *Consumer) logFailure(ctx context.Context, j *job, text string, v verdic
 		"durable", c.cfg.Consumer.Durable, "subject", clip(j.subject, maxErrorText),
 		"stream", j.m.stream, "sequence", j.m.sequence, "attempt", j.m.delivered,
 	}
-	attrs = append(attrs, envelopeAttrs(j.envelope)...)
+	attrs = append(attrs, idAttrs(j.envelope, j.m.header())...)
+	if id := j.span.TraceID(); id != "" {
+		attrs = append(attrs, "span_trace_id", id)
+	}
 	if j.letter != "" {
 		attrs = append(attrs, "replay_of", j.letter)
 	}
@@ -34,10 +37,19 @@ func (c *Consumer) logFailure(ctx context.Context, j *job, text string, v verdic
 	c.log.Log(ctx, level, text, attrs...)
 }
 
-// envelopeAttrs are the ids that a message is found by.
-func envelopeAttrs(e *envelope.Envelope) []any {
-	if e == nil {
-		return nil
+// idAttrs are the ids that a message is found by in logs and traces: those of the
+// envelope, or of one that cannot be read what its headers claim.
+func idAttrs(e *envelope.Envelope, h envelope.Header) []any {
+	claimed := envelope.OriginFromHeader(h)
+	var attrs []any
+	switch {
+	case e != nil:
+		attrs = []any{"type", e.Type, "id", e.ID, "correlation_id", e.CorrelationID}
+	case claimed.CorrelationID != "":
+		attrs = []any{"correlation_id", claimed.CorrelationID}
 	}
-	return []any{"type", e.Type, "id", e.ID, "correlation_id", e.CorrelationID}
+	if id, ok := envelope.TraceID(claimed.Traceparent); ok {
+		attrs = append(attrs, "trace_id", id)
+	}
+	return attrs
 }

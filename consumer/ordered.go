@@ -18,6 +18,9 @@ import (
 func (c *Consumer) receiveOrdered(d durable, raw *nats.Msg, stray bool) {
 	t := c.order.current.Load()
 	m, err := newMessage(c.js.Conn(), raw, d.replay)
+	if err == nil {
+		c.count.arrived(m)
+	}
 	if err != nil || t == nil || !t.stands() {
 		if !stray {
 			c.gate.forgo(d.lane, 1)
@@ -47,7 +50,7 @@ func (c *Consumer) receiveOrdered(d durable, raw *nats.Msg, stray bool) {
 	case missed:
 		c.pulls[0].stumble(errMissed)
 	case known:
-		c.sent(m.ack())
+		c.sent(m, m.ack())
 	}
 	c.depart()
 }
@@ -200,6 +203,7 @@ func (c *Consumer) tryInPlace(t *term, ticket *ticket, j *job, beat *heartbeat) 
 		case v.action == retry:
 			c.count.retried.Add(1)
 			c.logFailure(t.ctx, j, "consumer: attempt failed", v, "delay", v.delay)
+			j.traced(v)
 			if v.delay = c.parkHead(t, ticket, j, v); v.delay < 0 {
 				return verdict{action: moved}
 			}
@@ -247,11 +251,12 @@ func (c *Consumer) goOn(t *term, ticket *ticket, v verdict) verdict {
 
 // conclude carries a verdict out, and gives the turn to the next of the key.
 func (c *Consumer) conclude(t *term, ticket *ticket, j *job, v verdict, beat *heartbeat) {
+	defer j.traced(v) // unless it is settled, which knows more
 	if v.action == release {
 		beat.stop()
 		c.count.released.Add(1)
 		if t.stands() || j.m.replay { // a shutdown; after a take-over it is not ours to give
-			c.sent(j.m.nak(v.delay))
+			c.sent(j.m, j.m.nak(v.delay))
 		}
 		return
 	}

@@ -59,11 +59,11 @@ func (c *Consumer) again(ctx context.Context, j *job, v verdict) {
 	case j.m.parked != nil: // acknowledged long ago, so it waits where it is
 		j.m.parked.row.Attempts = j.delivery.Attempt
 		j.m.parked.row.Reason = clip(v.err.Error(), maxErrorText)
-		c.sent(j.m.nak(v.delay))
+		c.sent(j.m, j.m.nak(v.delay))
 	case c.cfg.parks() && v.delay > c.cfg.ParkAfter:
 		c.park(ctx, j, v)
 	default:
-		c.sent(j.m.nak(v.delay))
+		c.sent(j.m, j.m.nak(v.delay))
 	}
 }
 
@@ -84,7 +84,7 @@ func (c *Consumer) park(ctx context.Context, j *job, v verdict) {
 	if err != nil {
 		delay := min(v.delay, MaxRetryAfter)
 		c.logFailure(ctx, j, "consumer: a message could not be parked; the server holds it", verdict{err: err}, "delay", delay)
-		c.sent(j.m.nak(delay))
+		c.sent(j.m, j.m.nak(delay))
 		return
 	}
 	c.lot.parked(v.delay)

@@ -106,6 +106,8 @@ func (c *Consumer) runPulls(ctx, work context.Context, interrupt context.CancelC
 	defer stop(nil)
 	var loops sync.WaitGroup
 	loops.Go(func() { c.watchConnection(ctx, stop) })
+	loops.Go(func() { c.lookout.run(ctx) })
+	defer c.measured.observe(c)()
 	for _, p := range c.pulls {
 		loops.Go(func() { p.run(ctx) })
 	}

@@ -42,6 +42,15 @@ type Stats struct {
 // counters are the live numbers behind Stats.
 type counters struct {
 	handled, duplicates, retried, parked, deadLetters, released, rejected, skipped, requests atomic.Uint64
+	delivered, redelivered                                                                   atomic.Uint64
+}
+
+// arrived counts a delivery.
+func (c *counters) arrived(m *message) {
+	c.delivered.Add(1)
+	if m.delivered > 1 {
+		c.redelivered.Add(1)
+	}
 }
 
 // Stats returns a snapshot. It is safe for concurrent use and does not block.

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/telemetry"
 	"codeberg.org/dataverket/messaging/subject"
 )
 
@@ -28,6 +29,7 @@ type job struct {
 	recorded bool               // the store knows of the start
 	handling bool               // the handler was called and did not return
 	watched  bool               // the breaker knows of the verdict
+	span     telemetry.Span     // of the attempt
 	again    bool               // a handler may have been started for it before
 	// hold keeps its key waiting for an operator when it has become a dead letter;
 	// nil where the key goes on.
@@ -49,6 +51,7 @@ func (c *Consumer) receive(work context.Context, d durable, raw *nats.Msg, stray
 		c.log.Error("consumer: unreadable delivery", "durable", d.name, "error", err)
 		return
 	}
+	c.count.arrived(m)
 	admit := c.gate.arrive
 	if stray {
 		admit = c.gate.adopt
@@ -69,14 +72,15 @@ func (c *Consumer) release(m *message) { c.releaseAfter(m, 0) }
 
 func (c *Consumer) releaseAfter(m *message, delay time.Duration) {
 	c.count.released.Add(1)
-	c.sent(m.nak(delay))
+	c.sent(m, m.nak(delay))
 }
 
 // sent looks at the error of an ack, nak or term. It can only be a closed
 // connection, or a store that is away, and then the message is delivered again.
-func (c *Consumer) sent(err error) {
+func (c *Consumer) sent(m *message, err error) {
 	if err != nil {
-		c.log.Warn("consumer: a message was not settled and will be delivered again", "error", err)
+		c.log.Warn("consumer: a message was not settled and will be delivered again", append(idAttrs(nil, m.header()),
+			"durable", c.cfg.Consumer.Durable, "stream", m.stream, "sequence", m.sequence, "error", err)...)
 	}
 }
 
@@ -120,6 +124,7 @@ func (c *Consumer) vanished(ctx context.Context, j *job, beat *heartbeat) verdic
 	if v.action != bury {
 		c.ended(ctx, j, v)
 	}
+	c.measured.processed(ctx, j.begun, v)
 	return v
 }
 
@@ -231,6 +236,7 @@ func (c *Consumer) handle(ctx context.Context, j *job, beat *heartbeat, protect 
 	j.begun = time.Now()
 	hctx, cancel := context.WithTimeout(j.delivery.Context(ctx), c.cfg.HandlerTimeout)
 	defer cancel()
+	hctx = c.trace(hctx, j)
 	// A handler that ignores the end of its ctx must not keep the message from
 	// everybody else: AckWait after that somebody may try again.
 	beat.muteWhile(func() bool { return hctx.Err() != nil })
@@ -247,7 +253,9 @@ func (c *Consumer) handle(ctx context.Context, j *job, beat *heartbeat, protect 
 			return verdict{action: release, err: failed}
 		}
 	}
-	return c.policy.judge(err, j.delivery.Attempt, ctx.Err() != nil)
+	v := c.policy.judge(err, j.delivery.Attempt, ctx.Err() != nil)
+	c.measured.processed(hctx, j.begun, v)
+	return v
 }
 
 // watchOverdue counts a handler that does not return soon after the end of its
@@ -305,6 +313,7 @@ func (c *Consumer) settle(ctx context.Context, j *job, v verdict, beat *heartbea
 		return
 	}
 	beat.stop()
+	defer j.traced(v)
 	switch v.action {
 	case ack:
 		c.acknowledge(j, v)
@@ -316,7 +325,7 @@ func (c *Consumer) settle(ctx context.Context, j *job, v verdict, beat *heartbea
 	case reject:
 		c.count.rejected.Add(1)
 		c.logFailure(ctx, j, "consumer: malformed replay instruction; the letter it may have meant is untouched", v)
-		c.sent(j.m.term("malformed replay"))
+		c.sent(j.m, j.m.term("malformed replay"))
 	default:
 		if v.delay > 0 {
 			c.logFailure(ctx, j, "consumer: an attempt could not be begun", v, "delay", v.delay)
@@ -337,7 +346,7 @@ func (c *Consumer) acknowledge(j *job, v verdict) {
 // ack acknowledges a message: soon, if the server waits for that.
 func (c *Consumer) ack(j *job) {
 	if j.m.parked != nil {
-		c.sent(j.m.ack())
+		c.sent(j.m, j.m.ack())
 		return
 	}
 	c.acks.add(j.m, j.begun)

@@ -106,4 +106,8 @@ type Route struct {
 	// error that matches [ErrAlreadyProcessed], and nothing is left for the
 	// letter to do. It is nil for a handler without a store.
 	MarkDead func(ctx context.Context, d *Delivery, letterID string) error
+	// Gathers says that Handle handles its messages together with others, as that
+	// of inbox.OnBatch does, and makes the spans of them itself. Default false: the
+	// consumer makes a span for each call.
+	Gathers bool
 }

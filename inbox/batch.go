@@ -110,7 +110,7 @@ func OnBatch[T any](in *Inbox, t envelope.Type[T], cfg Batch, h func(context.Con
 		}
 		return handle(ctx, d, data)
 	}
-	route.MarkDead = in.buried
+	route.MarkDead, route.Gathers = in.buried, true
 	return route
 }
 

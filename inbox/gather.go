@@ -109,10 +109,15 @@ func (g *gatherer) handle(ctx context.Context, d *envelope.Delivery, data any) e
 }
 
 // single handles a message in a transaction of its own.
-func (g *gatherer) single(m *member) error {
-	return g.in.Once(withoutOrigin(m.ctx), m.Message, func(ctx context.Context, tx pgx.Tx) error {
+func (g *gatherer) single(m *member) (err error) {
+	ctx, span := traceOne(m.ctx, m.delivery)
+	returned := false
+	defer func() { endOne(span, err, returned) }()
+	err = g.in.Once(withoutOrigin(ctx), m.Message, func(ctx context.Context, tx pgx.Tx) error {
 		return g.apply(ctx, tx, []*member{m})
 	})
+	returned = true
+	return err
 }
 
 // join lets m wait.
@@ -220,16 +225,32 @@ func (g *gatherer) run(batch []*member, succeed func()) (rest verdict) {
 				m.told <- verdict{done, g.in.processed(m.key)}
 			}
 		}
-		err = g.transact(ctx, tx, todo, succeed)
+		err = g.traced(ctx, tx, todo, succeed)
 	}
 	switch {
 	case err == nil:
 		return verdict{what: done}
 	case ctx.Err() == nil:
+		first := batch[0].delivery.Envelope
 		g.in.log.Warn("inbox: a batch failed; its messages are handled one by one", "consumer", g.in.consumer,
-			"type", batch[0].delivery.Envelope.Type, "messages", len(batch), "error", fmt.Sprintf("%.512s", err))
+			"type", first.Type, "messages", len(batch), "first_id", first.ID, "correlation_id", first.CorrelationID,
+			"error", fmt.Sprintf("%.512s", err))
 	}
 	return verdict{what: alone}
+}
+
+// traced is transact with a span for all of them.
+func (g *gatherer) traced(ctx context.Context, tx pgx.Tx, todo []*member, applied func()) (err error) {
+	if len(todo) == 0 {
+		return g.transact(ctx, tx, todo, applied)
+	}
+	fault := faultBatch // also of a handler that ends its goroutine
+	ctx, span := traceBatch(ctx, todo)
+	defer func() { span.End(fault) }()
+	if err = g.transact(ctx, tx, todo, applied); err == nil {
+		fault = ""
+	}
+	return err
 }
 
 // transact applies the effects of some messages and commits. A panic is an error
