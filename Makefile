@@ -40,6 +40,10 @@ lint: ## formatting, go vet, staticcheck
 	go vet ./...
 	$(TOOL) staticcheck ./...
 
+.PHONY: alerts
+alerts: ## promtool checks the alert rules, where it is installed
+	@scripts/check-alerts.sh
+
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	@for package in $$(go list ./...); do \
