@@ -55,15 +55,22 @@ type feed struct {
 	conn *natsconn.Conn
 	dead *dlq.Queue
 	size int
+	// trace returns the traceparent of the i-th message; nil for none.
+	trace func(i int) string
 }
 
 // feed publishes n messages, each with an id of its own, over the 1,000 keys.
 func (b *bench) feed(ctx context.Context, n int) (*feed, error) {
+	return b.feedOf(ctx, &feed{size: n})
+}
+
+// feedOf fills f.
+func (b *bench) feedOf(ctx context.Context, f *feed) (*feed, error) {
 	conn, err := b.broker(ctx)
 	if err != nil {
 		return nil, err
 	}
-	f := &feed{conn: conn, size: n}
+	f.conn = conn
 	if err := f.prepare(ctx); err != nil {
 		f.close()
 		return nil, err
@@ -87,6 +94,9 @@ func (f *feed) prepare(ctx context.Context) error {
 		m, err := envelope.New(ctx, subject.Maskin, draft(key(i), i))
 		if err != nil {
 			return err
+		}
+		if f.trace != nil {
+			m.Traceparent = f.trace(i)
 		}
 		data, err := m.Envelope.Encode()
 		if err != nil {

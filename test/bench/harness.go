@@ -33,6 +33,7 @@ func groups() []group {
 		{"delay", parkedRows},
 		{"ordered", orderedRows},
 		{"decode", decodeRows},
+		{"telemetry", telemetryRows},
 	}
 }
 

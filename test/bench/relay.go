@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"codeberg.org/dataverket/messaging/outbox"
 )
 
 // relayRows measures how fast a backlog is published: by the relay, by the
@@ -55,13 +57,18 @@ func (b *bench) redrain(ctx context.Context, db *database) (float64, error) {
 // drain starts a relay on a backlog of n messages and returns messages per
 // second, its start included.
 func (b *bench) drain(ctx context.Context, db *database, n int) (float64, error) {
+	return b.drainWith(ctx, db, n, outbox.RelayConfig{})
+}
+
+// drainWith is drain with other settings.
+func (b *bench) drainWith(ctx context.Context, db *database, n int, cfg outbox.RelayConfig) (float64, error) {
 	conn, err := b.broker(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.NATS().Close()
 	began := time.Now()
-	stop, err := startRelay(ctx, db, conn)
+	stop, err := startRelayWith(ctx, db, conn, cfg)
 	if err != nil {
 		return 0, err
 	}

@@ -175,11 +175,17 @@ func pause(ctx context.Context, d time.Duration) error {
 // startRelay runs a relay with default settings in this process. stop returns
 // what Run returned.
 func startRelay(ctx context.Context, db *database, conn *natsconn.Conn) (stop func() error, err error) {
+	return startRelayWith(ctx, db, conn, outbox.RelayConfig{})
+}
+
+// startRelayWith is startRelay with other settings.
+func startRelayWith(ctx context.Context, db *database, conn *natsconn.Conn, cfg outbox.RelayConfig) (stop func() error, err error) {
+	cfg.Logger = quiet()
 	out, err := outbox.New(set(), outbox.Config{})
 	if err != nil {
 		return nil, err
 	}
-	relay, err := outbox.NewRelay(out, db.Pool, conn.JetStream(), outbox.RelayConfig{Logger: quiet()})
+	relay, err := outbox.NewRelay(out, db.Pool, conn.JetStream(), cfg)
 	if err != nil {
 		return nil, err
 	}
