@@ -30,7 +30,7 @@ func refusalDelays() backoff.Policy {
 // is asked for, and Ready says why. Only a shutdown ends that: then the message is given
 // back.
 func (c *Consumer) bury(ctx context.Context, j *job, v verdict, beat *heartbeat) {
-	c.traceBurial(ctx, j)
+	ctx = c.traceBurial(ctx, j)
 	b := burial{c: c, j: j, failure: c.failure(j, v)}
 	err := b.step(ctx)
 	if err != nil {

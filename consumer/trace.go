@@ -65,11 +65,13 @@ func (c *Consumer) trace(ctx context.Context, j *job) context.Context {
 }
 
 // traceBurial begins the span of a message that becomes a dead letter without an
-// attempt, or whose attempt left none.
-func (c *Consumer) traceBurial(ctx context.Context, j *job) {
+// attempt, or whose attempt left none. The ctx that it returns carries the span: a
+// route may send something about the dead letter.
+func (c *Consumer) traceBurial(ctx context.Context, j *job) context.Context {
 	if !j.span.Is() && c.traces.On() {
 		_, j.span = c.traces.Process(ctx, j.known())
 	}
+	return j.span.Around(ctx)
 }
 
 // known is what a span tells of a message.

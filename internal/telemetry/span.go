@@ -1,6 +1,8 @@
 package telemetry
 
 import (
+	"context"
+
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -13,6 +15,14 @@ type Span struct{ span trace.Span }
 
 // Is reports whether there is a span.
 func (s Span) Is() bool { return s.span != nil }
+
+// Around returns a ctx that carries the span, ctx itself without one.
+func (s Span) Around(ctx context.Context) context.Context {
+	if s.span == nil {
+		return ctx
+	}
+	return trace.ContextWithSpan(ctx, s.span)
+}
 
 // TraceID returns the id of the trace, "" without a span.
 func (s Span) TraceID() string {
