@@ -58,7 +58,7 @@ func (tr tracing) await(t *testing.T, name string, n int) []tracetest.SpanStub {
 func attr(s tracetest.SpanStub, key attribute.Key) string {
 	for _, a := range s.Attributes {
 		if a.Key == key {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return ""
