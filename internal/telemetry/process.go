@@ -43,7 +43,8 @@ type Message struct {
 
 // Process begins the span of one attempt. The message's creation is its parent and
 // a link; where that is not known, or not wanted as the parent, it is a root: what
-// Run was called in is nobody's request.
+// Run was called in is nobody's request. A parent that is not sampled has no child
+// that is: asking the SDK about each would be most of what it costs a consumer.
 func (p *Processor) Process(ctx context.Context, m Message) (context.Context, Span) {
 	if p == nil || !p.On() {
 		return ctx, Span{}
@@ -53,6 +54,9 @@ func (p *Processor) Process(ctx context.Context, m Message) (context.Context, Sp
 	options := shape.options
 	if from.IsValid() && !p.own {
 		ctx = trace.ContextWithRemoteSpanContext(ctx, from)
+		if !from.IsSampled() {
+			return ctx, Span{}
+		}
 		options = options[1:]
 	}
 	ctx, span := p.tracer.Start(ctx, shape.name, options...)
