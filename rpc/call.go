@@ -82,8 +82,10 @@ func (c *Client) call(ctx context.Context, op *contract, body []byte) ([]byte, *
 		return nil, op.local(CodeResourceExhausted, ErrTooLarge, fmt.Sprintf(
 			"request has %d bytes, at most %d; page it, or put large data elsewhere and send a reference", len(body), most))
 	}
-	if c.nc.IsClosed() {
-		return nil, op.local(CodeUnavailable, nats.ErrConnectionClosed, "the connection is closed; nothing was sent")
+	if !c.nc.IsConnected() {
+		// The client library would buffer the request, or refuse it and keep an entry
+		// for its answer until the next disconnect.
+		return nil, op.local(CodeUnavailable, nats.ErrDisconnected, "not connected to the broker; nothing was sent")
 	}
 	reply, err := c.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: op.subject.String(), Header: m.header(), Data: body})
 	if err != nil {

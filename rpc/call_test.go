@@ -199,6 +199,26 @@ func TestCallOverAClosedConnectionIsUnavailable(t *testing.T) {
 	requireLocal(t, err, rpc.CodeUnavailable, true)
 }
 
+// A client library may keep a request until the broker is back, which nobody waits
+// for then; and one that is refused there leaves its place in the table of answers
+// behind, so that retries fill the memory for as long as the broker is away.
+func TestCallWithoutTheBrokerIsNeitherKeptNorSent(t *testing.T) {
+	t.Parallel()
+	broker := dvtest.Server(t)
+	nc, err := nats.Connect(broker.URL()) // it buffers, as the library's own connection does not
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	client := dial(t, nc)
+	broker.Stop()
+	require.Eventually(t, func() bool { return !nc.IsConnected() }, soon, tick)
+	_, err = getServer.Call(asking(t, patience), client, getRequest{ID: "1"})
+	requireLocal(t, err, rpc.CodeUnavailable, true)
+	require.ErrorContains(t, err, "nothing was sent")
+	buffered, err := nc.Buffered()
+	require.NoError(t, err)
+	require.Zero(t, buffered)
+}
+
 // The connection goes while the handler is at work: nobody knows whether it is done.
 func TestConnectionLostWhileWaitingIsNotRetryable(t *testing.T) {
 	t.Parallel()
