@@ -49,6 +49,9 @@ func (s *Server) listenForDiscovery(l *listeners) error {
 
 // tell answers one question. Who asks again after a lost answer gets another.
 func (s *Server) tell(m *nats.Msg, value any) {
+	if !answerable(m.Reply) {
+		return
+	}
 	data, err := json.Marshal(value)
 	if err == nil {
 		err = m.Respond(data)

@@ -74,5 +74,7 @@
 // Origin headers are claims of the caller, as sure as the broker's permissions on
 // who may publish here. They are read strictly: one that comes twice or in another
 // case, or breaks its rule, makes the request invalid. Bodies are read strictly,
-// too, as package envelope explains. No error text holds a body.
+// too, as package envelope explains. No error text holds a body. A request that asks
+// for its answer on a platform subject (dv.) or the broker's own ($) is ignored: the
+// server may publish where the caller may not.
 package rpc

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -16,9 +17,7 @@ import (
 // admit runs in the client's callback, one request after the other: it starts a
 // handler or refuses, and waits for nothing.
 func (s *Server) admit(work context.Context, e *endpoint, m *nats.Msg) {
-	if m.Reply == "" {
-		// Nobody waits: a message that somebody published here. Work without an
-		// answer is a command.
+	if !answerable(m.Reply) {
 		s.log.Debug("rpc: ignored a message that is no request", "operation", e.order[0].contract.name)
 		return
 	}
@@ -32,6 +31,14 @@ func (s *Server) admit(work context.Context, e *endpoint, m *nats.Msg) {
 	case stopping:
 		s.refuse(e, m, at, Errorf(CodeUnavailable, "the server is stopping"))
 	}
+}
+
+// answerable reports whether reply is a subject to answer on. Without one nobody
+// waits: work without an answer is a command. And the broker lets a server answer
+// wherever the request says: on a platform subject, or one of the broker's API, the
+// answer would do what the caller itself may not.
+func answerable(reply string) bool {
+	return reply != "" && !strings.HasPrefix(reply, "dv.") && !strings.HasPrefix(reply, "$")
 }
 
 // refuse answers a request that nobody looked at.

@@ -273,6 +273,40 @@ func TestMessageWithoutAReplySubjectIsNotHandled(t *testing.T) {
 	require.Equal(t, int32(1), handled.Load())
 }
 
+// The broker lets a server answer on whatever subject the request names. A caller
+// that may only call must not get events published, or streams purged, that way.
+func TestReplySubjectThatIsNoInboxIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	var handled atomic.Int32
+	nc := dvtest.NATS(t).NATS()
+	server := serve(t, nc, quiet(), rpc.On(getServer, func(context.Context, getRequest) (getReply, error) {
+		handled.Add(1)
+		return getReply{}, nil
+	}))
+	var answers []*nats.Subscription
+	for _, abused := range []string{"dv.maskin.evt.server.deleted", "$JS.API.STREAM.PURGE.DV_MASKIN_EVT", "$JS.ACK.x"} {
+		sub, err := nc.SubscribeSync(abused)
+		require.NoError(t, err)
+		answers = append(answers, sub)
+		m := request(`{"id":"1"}`)
+		m.Reply = abused
+		require.NoError(t, nc.PublishMsg(m))
+		require.NoError(t, nc.PublishRequest("$SRV.PING", abused, nil))
+	}
+	_, err := getServer.Call(asking(t, patience), dial(t, nc), getRequest{})
+	require.NoError(t, err)
+	_, err = nc.Request("$SRV.PING", nil, patience)
+	require.NoError(t, err)
+	require.NoError(t, server.stop())
+	require.NoError(t, nc.Flush())
+	require.Equal(t, int32(1), handled.Load())
+	for _, sub := range answers {
+		n, _, err := sub.Pending()
+		require.NoError(t, err)
+		require.Zero(t, n, sub.Subject)
+	}
+}
+
 // request is what a client in another language sends.
 func request(body string) *nats.Msg {
 	return &nats.Msg{Subject: "dv.rpc.maskin.get_server", Data: []byte(body), Header: nats.Header{
