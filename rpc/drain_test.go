@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
 	"codeberg.org/dataverket/messaging/dvtest"
@@ -120,6 +121,34 @@ func TestDrainIsBounded(t *testing.T) {
 	<-begun
 	require.NoError(t, server.stop())
 	requireWire(t, <-results, rpc.CodeCanceled, false)
+}
+
+// A process that stops may drain its connection before Run is told to end. There is
+// then nothing left to wait for but the handlers: Run must not wait out DrainTimeout.
+func TestDrainOfTheConnectionEndsRunAtOnce(t *testing.T) {
+	t.Parallel()
+	nc := dvtest.Server(t).Connect(t).NATS()
+	begun, release := make(chan struct{}), make(chan struct{})
+	server := serve(t, nc, quiet(func(c *rpc.ServerConfig) { c.DrainTimeout = 3 * soon }),
+		rpc.On(getServer, func(context.Context, getRequest) (getReply, error) {
+			close(begun)
+			<-release
+			return getReply{}, nil
+		}))
+	m := request(`{}`)
+	m.Reply = nats.NewInbox()
+	require.NoError(t, nc.PublishMsg(m))
+	<-begun
+	require.NoError(t, nc.Drain())
+	require.Eventually(t, func() bool { return server.Ready() != nil }, soon, tick)
+	close(release)
+	select {
+	case err := <-server.done:
+		require.ErrorIs(t, err, nats.ErrConnectionClosed)
+	case <-time.After(soon):
+		require.Fail(t, "Run waits for subscriptions that have ended")
+	}
+	server.once.Do(func() {})
 }
 
 func TestHandlerThatIgnoresItsContextIsLeftBehind(t *testing.T) {

@@ -92,6 +92,9 @@ var errShutdown = errors.New("rpc: the server is stopping")
 // handlers to finish and only then cancels the ctx of those that still run. They
 // have 5 s to return; if some do not, Run returns a *DrainError. Run may be called
 // once.
+//
+// Drain or close the connection after Run has returned, not before: handlers that
+// still run could not answer.
 func (s *Server) Run(ctx context.Context) error {
 	if !s.ran.CompareAndSwap(false, true) {
 		return ErrAlreadyRun
@@ -114,7 +117,8 @@ func (s *Server) Run(ctx context.Context) error {
 	var lost error
 	select {
 	case <-ctx.Done():
-	case <-l.closed:
+	case one := <-l.closed:
+		l.closed <- one // stopRequests counts it, too
 		lost = fmt.Errorf("rpc: serve: %w", nats.ErrConnectionClosed)
 	}
 	s.setState(ErrNotRunning)
@@ -143,6 +147,10 @@ func (s *Server) listen(work context.Context, l *listeners) error {
 		}
 		sub.SetClosedHandler(func(string) { l.closed <- struct{}{} })
 		l.requests = append(l.requests, sub)
+	}
+	if s.nc.IsClosed() || s.nc.IsDraining() {
+		// A subscription that ended before its handler was set tells nobody.
+		return fmt.Errorf("rpc: serve: %w", nats.ErrConnectionClosed)
 	}
 	return s.listenForDiscovery(l)
 }
