@@ -50,7 +50,7 @@ func NewClient(nc *nats.Conn, cfg ClientConfig) (*Client, error) {
 func (op Operation[T, R]) Call(ctx context.Context, c *Client, request T) (R, error) {
 	var reply, zero R
 	if op.contract == nil {
-		return zero, &Error{Code: CodeInvalidArgument, Local: true, received: true, Operation: op.String(),
+		return zero, &Error{Code: CodeInvalidArgument, Local: true, Operation: op.String(),
 			Message: "the operation is empty; make it with rpc.MustOperation"}
 	}
 	body, err := encode(request)
@@ -69,7 +69,7 @@ func (op Operation[T, R]) Call(ctx context.Context, c *Client, request T) (R, er
 
 // local is an error that this process found.
 func (c *contract) local(code Code, cause error, message string) *Error {
-	return &Error{Code: code, Message: message, Local: true, Operation: c.name, cause: cause, received: true}
+	return &Error{Code: code, Message: message, Local: true, Operation: c.name, cause: cause}
 }
 
 // call sends one request and returns the body of the reply.
@@ -93,7 +93,7 @@ func (c *Client) call(ctx context.Context, op *contract, body []byte) ([]byte, *
 	}
 	if isErrorReply(reply.Header) {
 		e := readError(reply.Data)
-		e.Operation, e.received = op.name, true
+		e.Operation = op.name
 		return nil, e
 	}
 	if version := reply.Header[envelope.HeaderEventVersion]; len(version) != 1 || version[0] != op.version {
@@ -146,9 +146,7 @@ func (c *contract) unanswered(err error) *Error {
 	case errors.Is(err, nats.ErrMaxPayload):
 		return c.local(CodeResourceExhausted, errors.Join(ErrTooLarge, err), "request is larger than the broker allows")
 	case errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionClosed):
-		e := c.local(CodeUnavailable, err, "the connection was lost while the answer was awaited")
-		e.unknown = true
-		return e
+		return c.local(CodeCanceled, err, "the connection was lost while the answer was awaited")
 	}
 	return c.local(CodeInternal, err, "the request could not be sent: "+oneLine(err.Error()))
 }

@@ -235,9 +235,8 @@ func TestConnectionLostWhileWaitingIsNotRetryable(t *testing.T) {
 		caller.Close()
 	}()
 	_, err = getServer.Call(asking(t, patience), client, getRequest{})
-	e := failure(t, err)
-	require.True(t, e.Local)
-	require.False(t, e.Retryable(), "%v", err)
+	requireLocal(t, err, rpc.CodeCanceled, false) // unavailable would say that nothing was done
+	require.ErrorIs(t, err, nats.ErrConnectionClosed)
 }
 
 // A stream that holds RPC subjects answers each request with an acknowledgement,

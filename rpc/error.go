@@ -51,8 +51,9 @@ const (
 	CodeUnavailable Code = "unavailable"
 	// CodeDeadlineExceeded: no answer in time. What was done is not known.
 	CodeDeadlineExceeded Code = "deadline_exceeded"
-	// CodeCanceled: the caller gave up, or the server had to stop before the
-	// handler was done. What was done is not known.
+	// CodeCanceled: the call was broken off. The caller gave up, its connection was
+	// lost, or the server had to stop before the handler was done. What was done is
+	// not known.
 	CodeCanceled Code = "canceled"
 	// CodeUnimplemented: the server does not have the operation in this version.
 	CodeUnimplemented Code = "unimplemented"
@@ -96,13 +97,11 @@ type Error struct {
 	// Local says that no server said this: the caller's own process found it, as
 	// when nobody answered. False: the server said so.
 	Local bool
-	// Operation is what was called, such as "maskin.get_server"; empty in an error
-	// that a handler makes.
+	// Operation is what was called, such as "maskin.get_server". A handler leaves it
+	// empty: a server passes on no error that came from a call of its own.
 	Operation string
 
-	cause    error // of a local error
-	received bool  // by Call: such an error is not passed on to another caller
-	unknown  bool  // a local error behind which the request may have been handled
+	cause error // of a local error
 }
 
 // Errorf makes the error of a handler. The text goes to the caller as it is: it
@@ -133,21 +132,15 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.cause }
 
 // Retryable reports whether the same request may be sent again whatever it does:
-// it was surely not handled, and may be the next time. That is CodeUnavailable,
-// unless the connection was lost while the answer was awaited, and
-// CodeResourceExhausted with a RetryAfter.
+// it was surely not handled, and may be the next time. That is CodeUnavailable, and
+// CodeResourceExhausted with a RetryAfter. Wait before the next try, the longer the
+// more often it failed: neither an outage nor an overload passes by asking.
 //
 // All other codes are an answer, or leave open what was done (deadline_exceeded,
 // canceled, internal): whether to repeat those depends on whether the operation may
 // be applied twice, which only the caller knows.
 func (e *Error) Retryable() bool {
-	switch e.Code {
-	case CodeUnavailable:
-		return !e.unknown
-	case CodeResourceExhausted:
-		return e.RetryAfter > 0
-	}
-	return false
+	return e.Code == CodeUnavailable || e.Code == CodeResourceExhausted && e.RetryAfter > 0
 }
 
 // CodeOf returns the code of the first [*Error] in err's chain, "" for nil, and

@@ -109,7 +109,7 @@ func (s *Server) handle(ctx context.Context, r *served, in *meta, body []byte) (
 
 // judge turns a handler's error into the answer.
 func (s *Server) judge(ctx context.Context, r *served, in *meta, err error) *Error {
-	if e, ok := errors.AsType[*Error](err); ok && e != nil && !e.received {
+	if e, ok := errors.AsType[*Error](err); ok && e != nil && e.Operation == "" {
 		if e.Code.known() == CodeInternal {
 			s.logFailure(r, in, fmt.Sprint(err))
 		}
