@@ -22,14 +22,12 @@ func (s *Server) admit(work context.Context, e *endpoint, m *nats.Msg) {
 		return
 	}
 	at := time.Now()
-	switch s.crew.enter() {
-	case admitted:
+	select {
+	case s.places <- struct{}{}:
 		go s.serve(work, e, m, at)
-	case busy:
+	default:
 		s.refused.note(s)
-		s.refuse(e, m, at, Errorf(CodeUnavailable, "all %d handlers are busy", s.cfg.Concurrency))
-	case stopping:
-		s.refuse(e, m, at, Errorf(CodeUnavailable, "the server is stopping"))
+		s.refuse(e, m, at)
 	}
 }
 
@@ -41,8 +39,9 @@ func answerable(reply string) bool {
 	return reply != "" && !strings.HasPrefix(reply, "dv.") && !strings.HasPrefix(reply, "$")
 }
 
-// refuse answers a request that nobody looked at.
-func (s *Server) refuse(e *endpoint, m *nats.Msg, at time.Time, why *Error) {
+// refuse answers a request that found no place and that nobody looked at.
+func (s *Server) refuse(e *endpoint, m *nats.Msg, at time.Time) {
+	why := Errorf(CodeUnavailable, "all %d handlers are busy, or the server is stopping", s.cfg.Concurrency)
 	s.answer(e.order[0], m, nil, why)
 	e.order[0].count(time.Since(at), why)
 }
@@ -66,7 +65,7 @@ func (s *Server) serve(work context.Context, e *endpoint, m *nats.Msg, at time.T
 		s.answer(r, m, reply, failed)
 		// The place is free before anything else that might wait: the caller may
 		// have its answer by now, and ask again.
-		s.crew.leave()
+		<-s.places
 		r.count(time.Since(at), failed)
 	}()
 

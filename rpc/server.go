@@ -30,7 +30,7 @@ type Server struct {
 	log       *slog.Logger
 	id        string
 	endpoints []*endpoint
-	crew      *crew
+	places    chan struct{} // holds one for each handler that runs; not a queue
 	refused   refusals
 	ran       atomic.Bool
 	started   time.Time     // set before anybody can ask
@@ -55,7 +55,7 @@ func NewServer(nc *nats.Conn, cfg ServerConfig, routes ...Route) (*Server, error
 	}
 	return &Server{
 		nc: nc, cfg: cfg, log: cfg.Logger.With("service", cfg.Service.String()), id: newID(),
-		endpoints: endpoints, crew: newCrew(cfg.Concurrency), notReady: ErrNotRunning, grace: cancelGrace,
+		endpoints: endpoints, places: make(chan struct{}, cfg.Concurrency), notReady: ErrNotRunning, grace: cancelGrace,
 	}, nil
 }
 
@@ -185,28 +185,39 @@ func (s *Server) confirm(ctx context.Context) bool {
 // drain stops the flow of requests, waits for those that are here, and sends what
 // they answered.
 func (s *Server) drain(l *listeners, interrupt context.CancelCauseFunc) error {
-	s.log.Info("rpc: draining", "running", s.crew.count())
+	s.log.Info("rpc: draining", "running", len(s.places))
 	for _, sub := range l.discovery {
 		_ = sub.Unsubscribe()
 	}
 	patience, cancel := context.WithTimeout(context.Background(), s.cfg.DrainTimeout)
 	defer cancel()
 	s.stopRequests(patience, l)
-	idle := s.crew.close()
-	select {
-	case <-idle:
-	case <-patience.Done():
-	}
+	taken := s.occupy(patience, 0)
 	interrupt(errShutdown) // nobody is there, or it is time
-	select {
-	case <-idle:
-	case <-time.After(s.grace):
-		return &DrainError{Unfinished: s.crew.count()}
+	grace, cancel := context.WithTimeout(context.Background(), s.grace)
+	defer cancel()
+	taken = s.occupy(grace, taken)
+	if left := len(s.places) - taken; left > 0 {
+		return &DrainError{Unfinished: left}
 	}
 	if err := s.nc.FlushTimeout(flushTimeout); err != nil {
 		s.log.Warn("rpc: the last replies may not have been sent", "error", err.Error())
 	}
 	return nil
+}
+
+// occupy takes places for good, so that no handler begins, until it has all of them,
+// which is when no handler runs any more, or ctx ends. It returns how many it has.
+func (s *Server) occupy(ctx context.Context, taken int) int {
+	for taken < cap(s.places) {
+		select {
+		case s.places <- struct{}{}:
+			taken++
+		case <-ctx.Done():
+			return taken
+		}
+	}
+	return taken
 }
 
 // stopRequests waits until every request that the broker has sent here was handed
