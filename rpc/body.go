@@ -22,7 +22,8 @@ func (e *bodyError) Error() string { return e.text }
 // Unwrap returns the cause, whose text may quote the body.
 func (e *bodyError) Unwrap() error { return e.cause }
 
-// encode returns the JSON object of a body.
+// encode returns the JSON object of the body that body points to. Behind a pointer,
+// methods of pointer receivers are found, too.
 func encode(body any) ([]byte, error) {
 	data, err := json.Marshal(body)
 	if err != nil {

@@ -53,7 +53,7 @@ func (op Operation[T, R]) Call(ctx context.Context, c *Client, request T) (R, er
 		return zero, &Error{Code: CodeInvalidArgument, Local: true, Operation: op.String(),
 			Message: "the operation is empty; make it with rpc.MustOperation"}
 	}
-	body, err := encode(request)
+	body, err := encode(&request)
 	if err != nil {
 		return zero, op.contract.local(CodeInvalidArgument, err, "request "+err.Error())
 	}

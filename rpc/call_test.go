@@ -2,6 +2,7 @@ package rpc_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -169,6 +170,32 @@ func TestBodyThatDoesNotMarshalIsRefusedWithoutQuotingIt(t *testing.T) {
 	_, err = nilable.Call(asking(t, patience), client, nil)
 	requireLocal(t, err, rpc.CodeInvalidArgument, false)
 	require.ErrorContains(t, err, "nil pointer")
+}
+
+// shouted marshals itself, by a method of its pointer.
+type shouted struct{ word string }
+
+func (s *shouted) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]string{"id": strings.ToUpper(s.word)})
+}
+
+func (s *shouted) UnmarshalJSON(data []byte) error {
+	var in getRequest
+	err := json.Unmarshal(data, &in)
+	s.word = in.ID
+	return err
+}
+
+func TestBodyMarshalsItselfWhateverItsReceiver(t *testing.T) {
+	t.Parallel()
+	nc := dvtest.NATS(t).NATS()
+	op := rpc.MustOperation[shouted, shouted](rpc.Spec{Service: subject.Maskin, Name: "shout", Version: 1})
+	serve(t, nc, quiet(), rpc.On(op, func(_ context.Context, r shouted) (shouted, error) {
+		return shouted{r.word + "-and-back"}, nil
+	}))
+	reply, err := op.Call(asking(t, patience), dial(t, nc), shouted{"there"})
+	require.NoError(t, err)
+	require.Equal(t, shouted{"THERE-AND-BACK"}, reply)
 }
 
 func TestCallerWhoGivesUpGetsCanceled(t *testing.T) {

@@ -45,7 +45,7 @@ func On[T, R any](op Operation[T, R], h func(context.Context, T) (R, error)) Rou
 		if err != nil {
 			return nil, err
 		}
-		data, err := encode(reply)
+		data, err := encode(&reply)
 		if err != nil {
 			return nil, fmt.Errorf("rpc: reply of %s %w", op.contract, err)
 		}

@@ -98,12 +98,20 @@ func (s *Server) handle(ctx context.Context, r *served, in *meta, body []byte) (
 	if err != nil {
 		return nil, s.judge(ctx, r, in, err)
 	}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil, late() // nobody waits any more
+	}
 	if most := room(s.nc, s.cfg.MaxReply); len(reply) > most {
 		text := fmt.Sprintf("reply has %d bytes, at most %d", len(reply), most)
 		s.logFailure(r, in, text+"; page it, or put large data elsewhere and send a reference")
 		return nil, Errorf(CodeResourceExhausted, "%s", text)
 	}
 	return reply, nil
+}
+
+// late is the answer to a request whose handler took too long.
+func late() *Error {
+	return Errorf(CodeDeadlineExceeded, "the handler was not done before the deadline")
 }
 
 // judge turns a handler's error into the answer.
@@ -119,7 +127,7 @@ func (s *Server) judge(ctx context.Context, r *served, in *meta, err error) *Err
 	s.logFailure(r, in, text)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return Errorf(CodeDeadlineExceeded, "the handler was not done before the deadline")
+		return late()
 	case ctx.Err() != nil:
 		return Errorf(CodeCanceled, "the server had to stop before the handler was done")
 	}

@@ -180,6 +180,20 @@ func TestServerSaysThatTheDeadlineIsOver(t *testing.T) {
 	require.JSONEq(t, `{"code":"deadline_exceeded","message":"the handler was not done before the deadline"}`, string(reply.Data))
 }
 
+// A reply behind the deadline reaches nobody. Counted as a success, it would hide from
+// the operator that an operation is too slow for its callers.
+func TestReplyBehindTheDeadlineIsAnError(t *testing.T) {
+	t.Parallel()
+	nc := dvtest.NATS(t).NATS()
+	serve(t, nc, quiet(), rpc.On(getServer, func(ctx context.Context, _ getRequest) (getReply, error) {
+		<-ctx.Done()
+		return getReply{}, nil // it does not look at ctx
+	}))
+	m := request(`{"id":"1"}`)
+	m.Header.Set("Dv-Timeout-Ms", "1")
+	requireRefused(t, nc, m, "504", "deadline_exceeded", "not done before the deadline")
+}
+
 func TestHandlersRunConcurrentlyAndOverloadIsRefusedAtOnce(t *testing.T) {
 	t.Parallel()
 	const places = 3
