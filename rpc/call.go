@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -45,6 +46,9 @@ func NewClient(nc *nats.Conn, cfg ClientConfig) (*Client, error) {
 // correlation, causation, actor, tenant and trace go along: the server's ctx ends
 // when ctx does, and has the same origin. The server is told how long the call may
 // take, not until when, so that no two clocks need to agree.
+//
+// Cancelling ctx ends the wait only: the handler is not told, and its ctx ends at the
+// deadline that was sent.
 //
 // Call sends once. Error.Retryable says when sending again is safe.
 func (op Operation[T, R]) Call(ctx context.Context, c *Client, request T) (R, error) {
@@ -89,7 +93,7 @@ func (c *Client) call(ctx context.Context, op *contract, body []byte) ([]byte, *
 	}
 	reply, err := c.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: op.subject.String(), Header: m.header(), Data: body})
 	if err != nil {
-		return nil, op.unanswered(err)
+		return nil, op.unanswered(err, c.nc.LastError())
 	}
 	if isErrorReply(reply.Header) {
 		e := readError(reply.Data)
@@ -109,7 +113,7 @@ func (c *Client) describe(ctx context.Context, op *contract) (m meta, failed *Er
 	timeout := time.Until(deadline)
 	switch {
 	case ctx.Err() != nil:
-		return m, op.unanswered(ctx.Err())
+		return m, op.unanswered(ctx.Err(), nil)
 	case !ok:
 		return m, op.local(CodeInvalidArgument, ErrNoDeadline, fmt.Sprintf(
 			"ctx has no deadline; use context.WithTimeout with at most %s", c.cfg.MaxTimeout))
@@ -132,9 +136,12 @@ func (c *Client) describe(ctx context.Context, op *contract) (m meta, failed *Er
 
 // unanswered explains why there is no answer. What was surely not sent is
 // unavailable and may be sent again; behind everything else the request may have
-// been handled.
-func (c *contract) unanswered(err error) *Error {
+// been handled. A refused publish is known only by last, the connection's last error.
+func (c *contract) unanswered(err, last error) *Error {
 	switch {
+	case errors.Is(err, context.DeadlineExceeded) && errors.Is(last, nats.ErrPermissionViolation) &&
+		strings.Contains(last.Error(), `"`+c.subject.String()+`"`):
+		return c.local(CodeDeadlineExceeded, errors.Join(err, last), "no answer: the broker does not let this user publish to "+c.subject.String())
 	case errors.Is(err, nats.ErrNoResponders):
 		return c.local(CodeUnavailable, err, "no server answers "+c.subject.String())
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):

@@ -55,7 +55,8 @@ const (
 	// lost, or the server had to stop before the handler was done. What was done is
 	// not known.
 	CodeCanceled Code = "canceled"
-	// CodeUnimplemented: the server does not have the operation in this version.
+	// CodeUnimplemented: the server that was asked does not have the operation in
+	// this version. While replicas are being replaced another may.
 	CodeUnimplemented Code = "unimplemented"
 	// CodeInternal: a fault of the server or of what answered in its place. What
 	// was done is not known; the server's log says more.

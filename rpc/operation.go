@@ -23,7 +23,9 @@ import (
 // Names on the wire are written, never derived from Go names. The meaning of a
 // version never changes; a field may be added, since readers ignore what they do
 // not know. What must change gets the next version and an Operation of its own,
-// on the same subject: a server serves both until the last caller has moved.
+// on the same subject: a server serves both until the last caller has moved. Replace
+// all its replicas before the first caller uses the next version: one that does not
+// have it yet answers CodeUnimplemented.
 //
 // An Operation is an immutable, comparable value, safe for concurrent use. The zero
 // value is refused by [Operation.Call] and by [NewServer].

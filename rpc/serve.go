@@ -104,7 +104,7 @@ func (s *Server) handle(ctx context.Context, r *served, in *meta, body []byte) (
 	if most := room(s.nc, s.cfg.MaxReply); len(reply) > most {
 		text := fmt.Sprintf("reply has %d bytes, at most %d", len(reply), most)
 		s.logFailure(r, in, text+"; page it, or put large data elsewhere and send a reference")
-		return nil, Errorf(CodeResourceExhausted, "%s", text)
+		return nil, Errorf(CodeResourceExhausted, "%s; ask for less", text)
 	}
 	return reply, nil
 }

@@ -146,7 +146,7 @@ func TestHandlersContextEndsAtTheCallersDeadline(t *testing.T) {
 		ended <- ctx.Err()
 		return getReply{}, fmt.Errorf("query: %w", ctx.Err())
 	})
-	_, err := getServer.Call(asking(t, 50*time.Millisecond), client, getRequest{})
+	_, err := getServer.Call(asking(t, 500*time.Millisecond), client, getRequest{})
 	// Who is first to notice, the server or the caller, is not to be relied on.
 	require.Equal(t, rpc.CodeDeadlineExceeded, rpc.CodeOf(err), "%v", err)
 	require.False(t, failure(t, err).Retryable())
@@ -236,7 +236,7 @@ func TestOversizeReplyIsAnErrorThatSaysSo(t *testing.T) {
 	require.NoError(t, err)
 	_, err = getServer.Call(asking(t, patience), client, getRequest{ID: "y"})
 	e := requireWire(t, err, rpc.CodeResourceExhausted, false)
-	require.Equal(t, "reply has 1025 bytes, at most 1024", e.Message)
+	require.Equal(t, "reply has 1025 bytes, at most 1024; ask for less", e.Message)
 	require.Contains(t, log.String(), "reply has 1025 bytes, at most 1024; page it")
 }
 
