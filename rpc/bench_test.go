@@ -27,44 +27,45 @@ func connections(b *testing.B) (server, caller *nats.Conn) {
 	return broker.Connect(b).NATS(), broker.Connect(b).NATS()
 }
 
-func raw(b *testing.B) *nats.Conn {
-	b.Helper()
+// measure runs call by one caller and by 16 for each processor.
+func measure(b *testing.B, call func() error) {
+	b.Run("one", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := call(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("parallel", func(b *testing.B) {
+		b.ReportAllocs()
+		b.SetParallelism(16)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				if err := call(); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	})
+}
+
+func BenchmarkRawRequest(b *testing.B) {
 	server, caller := connections(b)
 	_, err := server.QueueSubscribe(getServer.Subject().String(), "maskin", func(m *nats.Msg) {
 		_ = m.Respond([]byte(`{"hostname":"host-srv-0123456789"}`))
 	})
 	require.NoError(b, err)
 	require.NoError(b, server.Flush())
-	return caller
-}
-
-func BenchmarkRawRequest(b *testing.B) {
-	caller := raw(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := caller.Request(getServer.Subject().String(), []byte(benchBody), patience); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkRawRequestParallel(b *testing.B) {
-	caller := raw(b)
-	b.ReportAllocs()
-	b.SetParallelism(16)
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if _, err := caller.Request(getServer.Subject().String(), []byte(benchBody), patience); err != nil {
-				b.Error(err)
-				return
-			}
-		}
+	measure(b, func() error {
+		_, err := caller.Request(getServer.Subject().String(), []byte(benchBody), patience)
+		return err
 	})
 }
 
-// likeCall returns a function that does by hand what Call does, without its checks.
-func likeCall(b *testing.B) func() error {
-	b.Helper()
+// BenchmarkRawLikeCall does by hand what Call does, without its checks.
+func BenchmarkRawLikeCall(b *testing.B) {
 	server, caller := connections(b)
 	mark := nats.Header{envelope.HeaderEventVersion: {"1"}}
 	_, err := server.QueueSubscribe(getServer.Subject().String(), "maskin", func(m *nats.Msg) {
@@ -81,7 +82,7 @@ func likeCall(b *testing.B) func() error {
 	require.NoError(b, err)
 	require.NoError(b, server.Flush())
 	header := rpc.WriteHeader(patience, "1", "plattform", envelope.NewOrigin("user:ola", "tenant-1"))
-	return func() error {
+	measure(b, func() error {
 		ctx, cancel := context.WithTimeout(b.Context(), patience)
 		defer cancel()
 		body, err := json.Marshal(getRequest{ID: "srv-0123456789"})
@@ -94,30 +95,6 @@ func likeCall(b *testing.B) func() error {
 		}
 		var reply getReply
 		return json.Unmarshal(m.Data, &reply)
-	}
-}
-
-func BenchmarkRawLikeCall(b *testing.B) {
-	call := likeCall(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := call(); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkRawLikeCallParallel(b *testing.B) {
-	call := likeCall(b)
-	b.ReportAllocs()
-	b.SetParallelism(16)
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if err := call(); err != nil {
-				b.Error(err)
-				return
-			}
-		}
 	})
 }
 
@@ -125,34 +102,11 @@ func BenchmarkCall(b *testing.B) {
 	server, caller := connections(b)
 	serve(b, server, quiet(), rpc.On(getServer, hello))
 	client, origin := dial(b, caller), envelope.NewOrigin("user:ola", "tenant-1")
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := callOnce(b, client, origin); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkCallParallel(b *testing.B) {
-	server, caller := connections(b)
-	serve(b, server, quiet(), rpc.On(getServer, hello))
-	client, origin := dial(b, caller), envelope.NewOrigin("user:ola", "tenant-1")
-	b.ReportAllocs()
-	b.SetParallelism(16)
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if err := callOnce(b, client, origin); err != nil {
-				b.Error(err)
-				return
-			}
-		}
+	measure(b, func() error {
+		// A deadline of its own, as nc.Request has.
+		ctx, cancel := context.WithTimeout(envelope.WithOrigin(b.Context(), origin), patience)
+		defer cancel()
+		_, err := getServer.Call(ctx, client, getRequest{ID: "srv-0123456789"})
+		return err
 	})
-}
-
-// callOnce has a deadline of its own, as nc.Request has.
-func callOnce(b *testing.B, client *rpc.Client, origin envelope.Origin) error {
-	ctx, cancel := context.WithTimeout(envelope.WithOrigin(b.Context(), origin), patience)
-	defer cancel()
-	_, err := getServer.Call(ctx, client, getRequest{ID: "srv-0123456789"})
-	return err
 }
