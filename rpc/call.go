@@ -27,6 +27,8 @@ func NewClient(nc *nats.Conn, cfg ClientConfig) (*Client, error) {
 	faults := cfg.faults()
 	if nc == nil {
 		faults = append(faults, errors.New("rpc: connection: is nil; pass natsconn.Conn.NATS()"))
+	} else if !answerable(nc.NewInbox()) {
+		faults = append(faults, errors.New("rpc: connection: its inbox prefix begins with dv. or $, where no server answers; use one like _INBOX_maskin"))
 	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)

@@ -39,6 +39,15 @@ func TestClientReportsAllFaultsAtOnce(t *testing.T) {
 	}
 }
 
+// No server answers on such a subject; every call would end at its deadline.
+func TestClientWhoseInboxIsNotAnsweredIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, prefix := range []string{"dv.maskin.inbox", "$inbox"} {
+		_, err := rpc.NewClient(&nats.Conn{Opts: nats.Options{InboxPrefix: prefix}}, rpc.ClientConfig{})
+		require.ErrorContains(t, err, "connection: its inbox prefix begins with dv. or $", prefix)
+	}
+}
+
 func TestServerIsReadyWhileItServesAndRunsOnce(t *testing.T) {
 	t.Parallel()
 	server, client := setup(t, hello)
