@@ -90,7 +90,7 @@ func (c *Client) call(ctx context.Context, op *contract, body []byte) ([]byte, *
 	}
 	if !c.nc.IsConnected() {
 		// The client library would buffer the request, or refuse it and keep an entry
-		// for its answer until the next disconnect.
+		// for its answer for as long as the connection lives.
 		return nil, op.local(CodeUnavailable, nats.ErrDisconnected, "not connected to the broker; nothing was sent")
 	}
 	reply, err := c.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: op.subject.String(), Header: m.header(), Data: body})

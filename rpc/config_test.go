@@ -84,11 +84,11 @@ func TestServerOutlivesARestartOfTheBroker(t *testing.T) {
 	client := dial(t, broker.Connect(t).NATS())
 	broker.Stop()
 	require.Eventually(t, func() bool { return server.Ready() != nil }, soon, tick)
-	_, err := getServer.Call(asking(t, patience), client, getRequest{ID: "1"})
-	require.True(t, failure(t, err).Local)
+	_, err := getServer.Call(asking(t, time.Second), client, getRequest{ID: "1"})
+	require.True(t, failure(t, err).Local) // or, until its connection has noticed, at its deadline
 	broker.Restart(t)
 	require.Eventually(t, func() bool {
-		_, err := getServer.Call(asking(t, patience), client, getRequest{ID: "1"})
+		_, err := getServer.Call(asking(t, time.Second), client, getRequest{ID: "1"})
 		return err == nil
 	}, soon, tick)
 	require.NoError(t, server.Ready())
