@@ -155,7 +155,7 @@ func (c *contract) unanswered(err, last error) *Error {
 	case errors.Is(err, nats.ErrMaxPayload):
 		return c.local(CodeResourceExhausted, errors.Join(ErrTooLarge, err), "request is larger than the broker allows")
 	case errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionClosed):
-		return c.local(CodeCanceled, err, "the connection was lost while the answer was awaited")
+		return c.local(CodeCanceled, err, "the connection was closed while the answer was awaited")
 	}
 	return c.local(CodeInternal, err, "the request could not be sent: "+oneLine(err.Error()))
 }

@@ -52,8 +52,8 @@ const (
 	// CodeDeadlineExceeded: no answer in time. What was done is not known.
 	CodeDeadlineExceeded Code = "deadline_exceeded"
 	// CodeCanceled: the call was broken off. The caller gave up, its connection was
-	// lost, or the server had to stop before the handler was done. What was done is
-	// not known.
+	// closed (one that reconnects waits on), or the server had to stop before the
+	// handler was done. What was done is not known.
 	CodeCanceled Code = "canceled"
 	// CodeUnimplemented: the server that was asked does not have the operation in
 	// this version. While replicas are being replaced another may.
