@@ -28,7 +28,8 @@ func Produces(messages ...Message) Part { return Part{Sent, messages} }
 
 // Handles lists what the service takes: commands addressed to it, and events of
 // its own and of others. Older versions that a type carries forward need not be
-// listed, unless the service also has a handler of their own.
+// listed, unless the service also has a handler of their own; they are locked as
+// retired.
 func Handles(messages ...Message) Part { return Part{Received, messages} }
 
 // Catalogue is what a service says and understands: its messages with their
@@ -48,6 +49,11 @@ func New(service subject.Service, parts ...Part) (Catalogue, error) {
 	for _, part := range parts {
 		for i, m := range part.messages {
 			b.add(part.direction, i, m)
+		}
+	}
+	for _, part := range parts {
+		for _, m := range part.messages {
+			b.addOlder(part.direction, m)
 		}
 	}
 	if len(b.faults) > 0 {
@@ -80,7 +86,7 @@ func (c Catalogue) List() List {
 // handles, or both: each once, in their order as text.
 func (c Catalogue) Subjects(direction Direction) []subject.Subject {
 	var texts []string
-	for _, m := range c.list.Contracts {
+	for _, m := range c.list.Contracts { // retired ones are on the subject of a later version
 		if direction == Both || m.Direction == Both || m.Direction == direction {
 			texts = append(texts, m.Subject)
 		}
@@ -137,6 +143,32 @@ func (b *builder) add(dir Direction, i int, m Message) {
 	b.merge(at, c, d.Data)
 }
 
+// addOlder takes the versions that a message carries forward, unless they are
+// listed themselves. Stored messages have them for long after the last was sent, so
+// their Go types are held to their meaning like the others.
+func (b *builder) addOlder(dir Direction, m Message) {
+	if m == nil {
+		return // reported already
+	}
+	b.carried(dir, m.Declaration().Older)
+}
+
+func (b *builder) carried(dir Direction, all []envelope.Declaration) {
+	for _, d := range all {
+		at := fmt.Sprintf("carried forward (%s v%d)", d.Name, d.Version)
+		c, err := contractOf(d, dir)
+		if err != nil {
+			for _, e := range parts(err) {
+				b.fault(at, e.Error())
+			}
+			continue
+		}
+		c.Retired = true
+		b.merge(at, c, d.Data)
+		b.carried(dir, d.Older)
+	}
+}
+
 // merge adds a contract, or the other direction of one that is there.
 func (b *builder) merge(at string, c Contract, data reflect.Type) {
 	known, again := b.types[c.String()]
@@ -147,10 +179,11 @@ func (b *builder) merge(at string, c Contract, data reflect.Type) {
 		case have.String() != c.String():
 		case known != data:
 			b.fault(at, fmt.Sprintf("is declared with the data %s, and elsewhere with %s: a version has one type", data, known))
-		case have.Direction == c.Direction || have.Direction == Both:
-			b.fault(at, "is listed twice")
-		default:
+		case c.Retired && !have.Retired: // it is listed, too
+		case have.Direction != c.Direction && have.Direction != Both:
 			have.Direction = Both
+		case !c.Retired:
+			b.fault(at, "is listed twice")
 		}
 	}
 	if !again {

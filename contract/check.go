@@ -58,7 +58,7 @@ func Check(t TB, c Catalogue, path string) {
 		t.Fatalf("contract: %s: %v", path, err)
 	case len(forgotten) > 0:
 		t.Fatalf("contract: declared in this package, and neither in the catalogue nor in %s: %s\n"+
-			"List it in Produces or Handles. What is only there to be carried forward is listed once, locked, and taken out again.",
+			"List it in Produces or Handles, or give what carries it forward an envelope.Upcast.",
 			path, strings.Join(forgotten, ", "))
 	case len(changes) == 0 && !missing:
 	case !update:

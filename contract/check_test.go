@@ -146,6 +146,6 @@ func TestCheckNoticesAMessageThatIsDeclaredAndNotListed(t *testing.T) {
 	var tb fakeTB
 	contract.Check(&tb, catalogue(t, seen), "contracts.lock.json")
 	require.Contains(t, tb.failed, "neither in the catalogue nor in contracts.lock.json: "+
-		"Forgotten (maskin.server.seen v2), Asked (maskin.server.see.requested v7)\nList it in Produces or Handles.")
+		"Forgotten (maskin.server.seen v2), Asked (maskin.server.see.requested v7)\nList it in Produces or Handles, or give what carries it forward an envelope.Upcast.")
 	require.NotContains(t, tb.failed, "Retired")
 }

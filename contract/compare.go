@@ -29,9 +29,9 @@ const (
 	RuleMessageAdded Rule = "message-added"
 	// RuleVersionAdded: another version of a message.
 	RuleVersionAdded Rule = "version-added"
-	// RuleRetired: the service no longer declares the version.
+	// RuleRetired: the service no longer lists the version.
 	RuleRetired Rule = "retired"
-	// RuleRevived: it declares a retired version again.
+	// RuleRevived: it lists a retired version again.
 	RuleRevived Rule = "revived"
 	// RuleForgotten: a lock lacks what another lock holds.
 	RuleForgotten Rule = "forgotten"
@@ -139,12 +139,8 @@ func missing(c Contract, isLock bool) []Change {
 	case c.Retired:
 		return nil
 	}
-	return []Change{retired(c)}
-}
-
-func retired(c Contract) Change {
-	return c.change(Warning, RuleRetired,
-		"no longer declared: do so when nobody sends it and no stream or dead letter that somebody may still read holds one")
+	return []Change{c.change(Warning, RuleRetired,
+		"no longer declared: do so when nobody sends it and no stream or dead letter that somebody may still read holds one")}
 }
 
 // added judges a contract that was not in the old list.
@@ -159,9 +155,9 @@ func added(old List, c Contract) Change {
 func compareContract(old, now Contract) (all []Change) {
 	switch {
 	case !old.Retired && now.Retired:
-		all = append(all, retired(now))
+		all = append(all, now.change(Warning, RuleRetired, "no longer listed: take a version out of Produces when nobody sends it"))
 	case old.Retired && !now.Retired:
-		all = append(all, now.change(Compatible, RuleRevived, "declared again"))
+		all = append(all, now.change(Compatible, RuleRevived, "listed again"))
 	}
 	if old.Kind != now.Kind || old.Subject != now.Subject {
 		all = append(all, now.change(Breaking, RuleSubject,

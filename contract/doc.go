@@ -51,8 +51,8 @@
 //   - A type that is no schema is an error of [New] that names the field.
 //   - The same declarations give the same bytes, whatever their order.
 //   - Renaming a Go type or moving it changes nothing that is compared.
-//   - A version that was locked is compared for ever: what is no longer declared is
-//     kept as retired.
+//   - A version that was locked is compared for ever: what is no longer listed is
+//     kept as retired, and compared as long as a declaration carries it forward.
 //   - [Parse] and [ParseSchema] accept nothing that [Compare] does not understand.
 //
 // # Concurrency

@@ -50,8 +50,9 @@ type Contract struct {
 	Subject string `json:"subject"`
 	// Visibility is "internal" or "external".
 	Visibility string `json:"visibility"`
-	// Retired is set in a lock on what the service no longer declares. Its schema
-	// is kept, so that the version never gets another meaning.
+	// Retired is set on what the service no longer lists: versions that are only
+	// carried forward, and in a lock also what is no longer declared. The schema is
+	// kept, so that the version never gets another meaning.
 	Retired bool `json:"retired,omitempty"`
 	// Schema is that of the data.
 	Schema *Schema `json:"schema"`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"codeberg.org/dataverket/messaging/subject"
 )
@@ -200,8 +201,9 @@ type Declaration struct {
 	Visibility Visibility
 	// Data is the Go type of the data; nil for the zero Type.
 	Data reflect.Type
-	// Older are the versions that are carried forward, the lowest first.
-	Older []int
+	// Older are what the upcasters begin at, the lowest version first. Each has
+	// those that it carries forward itself.
+	Older []Declaration
 }
 
 // Declaration returns what t says. That of the zero Type is the zero Declaration.
@@ -209,7 +211,11 @@ func (t Type[T]) Declaration() Declaration {
 	if t.name == "" {
 		return Declaration{}
 	}
-	return Declaration{t.name, t.version, t.schema, t.subject, t.visibility, reflect.TypeFor[T](), t.Older()}
+	d := Declaration{Name: t.name, Version: t.version, Schema: t.schema, Subject: t.subject, Visibility: t.visibility, Data: reflect.TypeFor[T]()}
+	if t.older != nil {
+		d.Older = slices.Clone(t.older.from)
+	}
+	return d
 }
 
 // Decode returns the data of e. Data of an older version is carried forward if the
@@ -226,8 +232,8 @@ func (t Type[T]) Decode(e *Envelope) (T, error) {
 			"it is no %s: decode it with the Type of its own name", t)})
 	}
 	if version != t.version {
-		if t.older != nil && (*t.older)[version] != nil {
-			return (*t.older)[version](e)
+		if t.older != nil && t.older.ways[version] != nil {
+			return t.older.ways[version](e)
 		}
 		return data, malformed(versionFault(e.Type, version, t.version))
 	}

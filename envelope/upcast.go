@@ -13,10 +13,8 @@ import (
 // Make one with [Upcast] and give it to [Event] or [Command]. It is an immutable
 // value.
 type Upcaster[T any] struct {
-	name    string
-	version int // that it begins at
-	older   []int
-	carry   func(*Envelope) (T, error) // nil: made without a function
+	from  Declaration                // what it begins at
+	carry func(*Envelope) (T, error) // nil: made without a function
 }
 
 // Upcast returns the way from data of the type from to data of a newer version of
@@ -37,7 +35,7 @@ type Upcaster[T any] struct {
 // a dead letter of class decode; what no later version can express is such an
 // error. Its text is kept with the letter as that of a handler: put no secret in.
 func Upcast[Old, New any](from Type[Old], convert func(Old) (New, error)) Upcaster[New] {
-	u := Upcaster[New]{name: from.name, version: from.version, older: from.Older()}
+	u := Upcaster[New]{from: from.Declaration()}
 	if convert == nil {
 		return u
 	}
@@ -95,7 +93,10 @@ func panicFault(v any) error {
 }
 
 // upcasts holds the ways to T from its older versions.
-type upcasts[T any] map[int]func(*Envelope) (T, error)
+type upcasts[T any] struct {
+	ways map[int]func(*Envelope) (T, error)
+	from []Declaration // what the upcasters begin at, the lowest version first
+}
 
 // newUpcasts checks the upcasters of the type that is called name and has the
 // version, and returns every fault. It returns nil for none.
@@ -103,35 +104,45 @@ func newUpcasts[T any](name string, version int, all []Upcaster[T]) (*upcasts[T]
 	if len(all) == 0 {
 		return nil, nil
 	}
-	ways := upcasts[T]{}
+	o := &upcasts[T]{ways: map[int]func(*Envelope) (T, error){}}
 	var faults []error
 	for _, u := range all {
-		if reason := ways.check(name, version, u); reason != "" {
+		if reason := o.check(name, version, u); reason != "" {
 			faults = append(faults, &FieldError{"Upcast", reason})
 			continue
 		}
-		ways[u.version] = u.carry
-		for _, v := range u.older {
-			ways[v] = u.carry
+		for _, v := range u.from.versions() {
+			o.ways[v] = u.carry
 		}
+		o.from = append(o.from, u.from)
 	}
-	return &ways, faults
+	slices.SortFunc(o.from, func(a, b Declaration) int { return a.Version - b.Version })
+	return o, faults
+}
+
+// versions returns the version of a declaration and those that it carries forward.
+func (d Declaration) versions() []int {
+	all := []int{d.Version}
+	for _, older := range d.Older {
+		all = append(all, older.versions()...)
+	}
+	return all
 }
 
 // check returns what is wrong with an upcaster, or "".
-func (ways upcasts[T]) check(name string, version int, u Upcaster[T]) string {
+func (o *upcasts[T]) check(name string, version int, u Upcaster[T]) string {
 	switch {
-	case u.name == "":
+	case u.from.Name == "":
 		return "is empty: make it with envelope.Upcast from a Type"
-	case u.name != name:
-		return fmt.Sprintf("begins at %s, which is another type than %s: versions of one type are carried forward", u.name, name)
-	case u.version >= version:
-		return fmt.Sprintf("begins at version %d of %s, which is not older than version %d", u.version, name, version)
+	case u.from.Name != name:
+		return fmt.Sprintf("begins at %s, which is another type than %s: versions of one type are carried forward", u.from.Name, name)
+	case u.from.Version >= version:
+		return fmt.Sprintf("begins at version %d of %s, which is not older than version %d", u.from.Version, name, version)
 	case u.carry == nil:
-		return fmt.Sprintf("from version %d of %s has no function", u.version, name)
+		return fmt.Sprintf("from version %d of %s has no function", u.from.Version, name)
 	}
-	for _, v := range append([]int{u.version}, u.older...) {
-		if ways[v] != nil {
+	for _, v := range u.from.versions() {
+		if o.ways[v] != nil {
 			return fmt.Sprintf("carries version %d of %s forward, and so does another: each version has one way", v, name)
 		}
 	}
@@ -144,5 +155,5 @@ func (t Type[T]) Older() []int {
 	if t.older == nil {
 		return nil
 	}
-	return slices.Sorted(maps.Keys(*t.older))
+	return slices.Sorted(maps.Keys(t.older.ways))
 }

@@ -63,7 +63,8 @@ func TestOlderVersionsAreCarriedForwardStepByStep(t *testing.T) {
 	require.Equal(t, []int{1, 2}, named3.Older())
 	require.Equal(t, []int{1}, named2.Older())
 	require.Empty(t, named1.Older())
-	require.Equal(t, []int{1, 2}, named3.Declaration().Older)
+	require.Equal(t, []envelope.Declaration{named2.Declaration()}, named3.Declaration().Older)
+	require.Equal(t, []envelope.Declaration{named1.Declaration()}, named2.Declaration().Older)
 
 	want := namedV3{"osl1", "example", "osl"}
 	for version, data := range map[int]string{
