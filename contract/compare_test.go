@@ -178,7 +178,7 @@ func TestABreakingChangeIsNotAcceptedAndSaysWhatToDo(t *testing.T) {
 	require.Equal(t, map[string]int{"maskin.server.seen": 2}, breaking.Next)
 	require.EqualError(t, err, `contract: accept: the meaning of a locked version changed:
   breaking: maskin.server.seen v1: name (required-property-removed): a property that was always there was removed; programs that run read it as before
-  breaking: maskin.server.seen v1: host (required-property-added): a required property was added; messages that are stored are as before and lack it: make it optional with omitempty
+  breaking: maskin.server.seen v1: host (required-property-added): a required property was added; messages that are stored are as before and lack it: make it optional with omitempty, or omitzero for a struct
 Leave the version as it was, and declare another:
   maskin.server.seen: Version: 2, with envelope.Upcast from version 1
 A version that never left your branch may change: take the main branch's lock back first, then lock anew.`)

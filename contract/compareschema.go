@@ -131,7 +131,7 @@ func (c *comparison) properties(old, next *Schema, path string) {
 			continue
 		}
 		if slices.Contains(next.Required, name) {
-			c.add(join(path, name), Breaking, RuleRequiredAdded, "a required property was added; %s and lack it: make it optional with omitempty", whomStored)
+			c.add(join(path, name), Breaking, RuleRequiredAdded, "a required property was added; %s and lack it: make it optional with omitempty, or omitzero for a struct", whomStored)
 		} else {
 			c.add(join(path, name), Compatible, RuleOptionalAdded, "an optional property was added; readers ignore what they do not know")
 		}

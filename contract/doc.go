@@ -26,7 +26,8 @@
 // # Schemas
 //
 // A schema says what encoding/json makes of a Go type:
-//   - a field without omitempty or omitzero is required; a pointer, a slice or a map
+//   - a field without omitempty or omitzero is required, and a struct or an array
+//     even with omitempty, which does nothing for them; a pointer, a slice or a map
 //     that may be nil there is also null;
 //   - embedded structs are flattened, names and conflicts are those of encoding/json;
 //   - time.Time is a date-time, json.RawMessage and any are any value, []byte is

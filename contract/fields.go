@@ -16,7 +16,7 @@ type field struct {
 	tag      string // our own
 	depth    int    // how deep it is embedded
 	tagged   bool   // it is named by its tag
-	omitted  bool   // omitempty or omitzero
+	omitted  bool   // by omitempty or omitzero
 	optional bool   // it is missing where a pointer that it is embedded by is nil
 	quoted   bool   // written as a string
 }
@@ -107,8 +107,10 @@ func (f *field) readTag(tag string, t reflect.Type) {
 	}
 	for option := range strings.SplitSeq(options, ",") {
 		switch option {
-		case "omitempty", "omitzero":
+		case "omitzero":
 			f.omitted = true
+		case "omitempty": // which does nothing for a struct or an array
+			f.omitted = f.omitted || t.Kind() != reflect.Struct && (t.Kind() != reflect.Array || t.Len() == 0)
 		case "string":
 			if t.Kind() == reflect.Pointer {
 				t = t.Elem()

@@ -25,20 +25,21 @@ type generator struct {
 // schemaOf returns the schema of the JSON that encoding/json makes of a payload
 // type, or all the fields that keep it from being one.
 func schemaOf(t reflect.Type) (*Schema, error) {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
+	root := t
+	for root.Kind() == reflect.Pointer {
+		root = root.Elem()
 	}
 	g := &generator{
-		root: t, definitions: map[string]*Schema{}, open: map[reflect.Type]bool{}, names: map[reflect.Type]string{},
+		root: root, definitions: map[string]*Schema{}, open: map[reflect.Type]bool{}, names: map[reflect.Type]string{},
 	}
 	s := g.payload(t)
 	if len(g.faults) > 0 {
 		return nil, errors.Join(g.faults...)
 	}
 	if len(g.definitions) > 0 {
-		root := *s
-		root.Definitions = g.definitions
-		s = &root
+		whole := *s
+		whole.Definitions = g.definitions
+		s = &whole
 	}
 	return s, nil
 }
@@ -66,11 +67,16 @@ func (g *generator) fault(path, reason string) {
 
 // value returns the schema of a type's values that are not nil.
 func (g *generator) value(t reflect.Type, path string) *Schema {
+	pointer := t.Kind() == reflect.Pointer
 	for range maxPointers {
 		if t.Kind() != reflect.Pointer {
 			break
 		}
 		t = t.Elem()
+	}
+	if method := byPointer(t); method != "" && !pointer {
+		g.fault(path, fmt.Sprintf("encoding/json calls the method %s of *%s only where it has a pointer: use *%[2]s, or declare the method for %[2]s", method, t))
+		return &Schema{}
 	}
 	if s := g.special(t, path); s != nil {
 		return s
@@ -94,6 +100,16 @@ func (g *generator) value(t reflect.Type, path string) *Schema {
 		return &Schema{Ref: ref}
 	}
 	return s
+}
+
+// byPointer names the method by which only the pointer to t marshals itself.
+func byPointer(t reflect.Type) string {
+	for _, marshaler := range []reflect.Type{reflect.TypeFor[json.Marshaler](), reflect.TypeFor[encoding.TextMarshaler]()} {
+		if !t.Implements(marshaler) && reflect.PointerTo(t).Implements(marshaler) {
+			return marshaler.Method(0).Name
+		}
+	}
+	return ""
 }
 
 // maxPointers is more than what anybody writes; a pointer type that points to
@@ -300,6 +316,24 @@ func (g *generator) structure(t reflect.Type, path string) *Schema {
 	return s
 }
 
+// quoted returns the schema of what the option string of a tag writes: the value's
+// JSON as text. The pattern tells apart what would all be strings.
+func quoted(t reflect.Type) *Schema {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	pattern := `^-?[0-9]+$`
+	switch kind := t.Kind(); {
+	case kind == reflect.Bool:
+		pattern = `^(true|false)$`
+	case kind == reflect.Float32, kind == reflect.Float64, t == reflect.TypeFor[json.Number]():
+		pattern = `^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$`
+	case kind == reflect.String:
+		pattern = `^".*"$`
+	}
+	return &Schema{Type: Types{typeString}, Pattern: pattern}
+}
+
 // field returns the schema of a member of a struct.
 func (g *generator) field(f field, path string) *Schema {
 	set := g.settings(f.tag, path)
@@ -308,7 +342,7 @@ func (g *generator) field(f field, path string) *Schema {
 	case named != "":
 		s = g.tagged(named, f.tag, path)
 	case f.quoted:
-		s = &Schema{Type: Types{typeString}}
+		s = quoted(f.typ)
 	default:
 		s = g.value(f.typ, path)
 	}
