@@ -53,6 +53,7 @@ func (c *comparison) node(old, next *Schema, path string) {
 		return // what leads nowhere was refused when it was read
 	}
 	c.seen[[2]*Schema{old, next}] = true
+	old, next = plain(c.old, old), plain(c.next, next)
 	if !sameSet(old.Type, next.Type) || len(old.AnyOf) != len(next.AnyOf) ||
 		(old.AdditionalProperties == nil) != (next.AdditionalProperties == nil) || (old.Items == nil) != (next.Items == nil) {
 		c.add(path, Breaking, RuleType, "from %s to %s; %s, and %s", describe(old), describe(next), whomReaders, whomStored)
@@ -76,6 +77,18 @@ func (c *comparison) node(old, next *Schema, path string) {
 	for i := range old.AnyOf {
 		c.node(old.AnyOf[i], next.AnyOf[i], path)
 	}
+}
+
+// plain returns what a schema allows without an anyOf, if that is only there to
+// allow null beside a reference: a reference is no difference.
+func plain(root, s *Schema) *Schema {
+	if len(s.AnyOf) != 2 || !slices.Equal(s.AnyOf[1].Type, Types{typeNull}) {
+		return s
+	}
+	if to, ok := root.resolve(s.AnyOf[0]); ok && s.AnyOf[0].Ref != "" {
+		return to.nullable()
+	}
+	return s
 }
 
 // sameSet reports whether two lists have the same members.

@@ -1,6 +1,7 @@
 package contract_test
 
 import (
+	"encoding/json"
 	"math/big"
 	"testing"
 	"time"
@@ -79,4 +80,89 @@ func TestWhatOmitemptyDoesNotOmitIsAlwaysThere(t *testing.T) {
 		Maybe *time.Time `json:"maybe,omitempty"`
 	}
 	require.Equal(t, []string{"at", "pair"}, list(t, event[fields]("thing", "seen", 1)).Contracts[0].Schema.Required)
+}
+
+type (
+	treeOfA struct {
+		Name string   `json:"name"`
+		B    *treeOfB `json:"b"`
+	}
+	treeOfB struct {
+		Name string   `json:"name"`
+		A    *treeOfA `json:"a"`
+	}
+	leaf struct {
+		Name string `json:"name"`
+	}
+	branch struct {
+		Name string    `json:"name"`
+		Kids []*branch `json:"kids,omitempty"`
+	}
+)
+
+// A type that holds itself is referred to, another stands where it is used: that is
+// no difference, with null or without.
+func TestAReferenceIsWhatItLeadsTo(t *testing.T) {
+	t.Parallel()
+	type ab struct {
+		A treeOfA `json:"a"`
+		B treeOfB `json:"b"`
+	}
+	type ba struct {
+		B treeOfB `json:"b"`
+		A treeOfA `json:"a"`
+	}
+	require.Empty(t, rules[ab, ba](t), "the order of fields")
+	type before struct {
+		One  *leaf   `json:"one"`
+		Many []*leaf `json:"many"`
+	}
+	type after struct {
+		One  *branch   `json:"one"`
+		Many []*branch `json:"many"`
+	}
+	require.Equal(t, []string{"compatible optional-property-added", "compatible optional-property-added"}, rules[before, after](t))
+	type never struct {
+		One  branch    `json:"one"`
+		Many []*branch `json:"many"`
+	}
+	require.Equal(t, []string{"breaking type-changed"}, rules[after, never](t), "null is still a difference")
+	require.Equal(t, []string{"breaking type-changed"}, rules[never, after](t))
+}
+
+// What a map may hold is anything; the fields of a struct have types.
+func TestAMapOfAnythingIsNoStruct(t *testing.T) {
+	t.Parallel()
+	type counted struct {
+		N int `json:"n,omitempty"`
+	}
+	type loose struct {
+		M map[string]any `json:"m,omitempty"`
+	}
+	type tight struct {
+		M counted `json:"m,omitzero"`
+	}
+	require.Equal(t, []string{"breaking type-changed"}, rules[loose, tight](t))
+	require.Equal(t, []string{"breaking type-changed"}, rules[tight, loose](t))
+	require.Equal(t, []string{"breaking type-changed"}, rules[map[string]any, counted](t))
+	require.Equal(t, []string{"breaking type-changed"}, rules[json.RawMessage, counted](t))
+}
+
+// A merge may leave two of a name, of which encoding/json would take the last.
+func TestALockInWhichANameComesTwiceIsRefused(t *testing.T) {
+	t.Parallel()
+	const head, tail = `{"format":1,"lock":true,"service":"maskin","contracts":[{"type":"maskin.server.seen","version":1,"kind":"event",` +
+		`"direction":"produces","subject":"dv.maskin.evt.server.seen","visibility":"internal",`, `}]}`
+	_, err := contract.Parse([]byte(head + `"schema":{"type":"object","properties":{"a":{"type":"string"}}}` + tail))
+	require.NoError(t, err)
+	for _, twice := range []string{
+		`"schema":{"type":"object","properties":{"a":{"type":"string"},"a":{"type":"integer"}}}`,
+		`"schema":{"type":"object","type":"object"}`,
+		`"retired":true,"retired":false,"schema":{"type":"object"}`,
+	} {
+		_, err := contract.Parse([]byte(head + twice + tail))
+		require.ErrorContains(t, err, "twice", twice)
+	}
+	_, err = contract.Parse([]byte(head + `"schema":{"type":"object","properties":{"a":{},"A":{}}}` + tail))
+	require.NoError(t, err, "properties are names of others")
 }

@@ -98,7 +98,7 @@ func TestAFileThatIsNoListIsRefusedWithAllFaults(t *testing.T) {
 		`{"format":2,"service":"maskin","contracts":[]}`:         "format 2, this version of the library reads 1",
 		`{"service":"maskin"}`:                                   "format 0",
 		`{"format":1,"servixe":"maskin"}`:                        `unknown field "servixe"`,
-		`{"format":1,"format":1}`:                                "byte",
+		`{"format":1,"format":1}`:                                "twice",
 		`[]`:                                                     "must be a JSON object",
 		`{"format":1,"contracts":[{"type":"a"}]}`:                `contracts[0] ("a v0"): schema: is missing`,
 		`{"format":1,"contracts":[{"schema":{}},{"schema":{}}]}`: "stands there twice",

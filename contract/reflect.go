@@ -47,7 +47,7 @@ func schemaOf(t reflect.Type) (*Schema, error) {
 // payload is value for the whole data, which is an object.
 func (g *generator) payload(t reflect.Type) *Schema {
 	if t == reflect.TypeFor[json.RawMessage]() {
-		return &Schema{Type: Types{typeObject}}
+		return &Schema{Type: Types{typeObject}, AdditionalProperties: &Schema{}}
 	}
 	s := g.value(t, "")
 	if len(g.faults) == 0 && !slices.Equal(s.Type, Types{typeObject}) {
@@ -268,14 +268,8 @@ func (g *generator) mapping(t reflect.Type, path string) *Schema {
 	if t.Key().Kind() != reflect.String && !isText {
 		g.fault(path, fmt.Sprintf("the keys of %s are no strings: use a map with string keys", t))
 	}
-	s := &Schema{Type: Types{typeObject}}
-	if values := g.element(t.Elem(), path+"{}"); !values.isAny() {
-		s.AdditionalProperties = values
-	}
-	return s
+	return &Schema{Type: Types{typeObject}, AdditionalProperties: g.element(t.Elem(), path+"{}")}
 }
-
-func (s *Schema) isAny() bool { return reflect.DeepEqual(s, &Schema{}) }
 
 // element returns the schema of what a list or a map holds.
 func (g *generator) element(t reflect.Type, path string) *Schema {

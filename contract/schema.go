@@ -112,11 +112,8 @@ func decodeStrict[T any](data []byte) (*T, error) {
 	} else if kind != strictjson.KindObject {
 		return nil, fmt.Errorf("is %s, must be a JSON object", kind)
 	}
-	members := strictjson.NewObject(data, strictjson.NewNames())
-	for members.Next() {
-	}
-	if err := members.Err(); err != nil { // a name that comes twice, of a merge that went wrong
-		return nil, err
+	if name, twice := repeatedName(json.NewDecoder(bytes.NewReader(data))); twice { // of a merge that went wrong
+		return nil, fmt.Errorf("the name %s stands in one object twice", clip(name))
 	}
 	v := new(T)
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -125,6 +122,34 @@ func decodeStrict[T any](data []byte) (*T, error) {
 		return nil, errors.New(strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return v, nil
+}
+
+// repeatedName finds a name that an object has twice, in the next value of text that
+// is JSON. encoding/json would take the last.
+func repeatedName(dec *json.Decoder) (name string, twice bool) {
+	open, _ := dec.Token()
+	if _, container := open.(json.Delim); !container {
+		return "", false
+	}
+	names := map[string]bool{}
+	for dec.More() {
+		if open == json.Delim('{') {
+			token, err := dec.Token()
+			name, _ := token.(string)
+			if err != nil {
+				return "", false
+			}
+			if names[name] {
+				return name, true
+			}
+			names[name] = true
+		}
+		if name, twice := repeatedName(dec); twice {
+			return name, true
+		}
+	}
+	_, _ = dec.Token()
+	return "", false
 }
 
 // check returns what keeps a schema from being compared or written out.

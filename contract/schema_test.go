@@ -170,7 +170,7 @@ func TestDataOfAnyShapeIsAnObject(t *testing.T) {
 	} {
 		got, err := json.Marshal(list(t, m).Contracts[0].Schema)
 		require.NoError(t, err)
-		require.JSONEq(t, `{"type":"object"}`, string(got))
+		require.JSONEq(t, `{"type":"object","additionalProperties":{}}`, string(got))
 	}
 }
 
