@@ -25,10 +25,11 @@ func contractsCommands() table {
 			make:     func(*flag.FlagSet) verb { return &contractsList{} },
 		},
 		{
-			path: "contracts lint", summary: "find names that break the naming rules", params: []string{"[FILE...]"},
+			path: "contracts lint", summary: "find bad names, and files that contradict each other", params: []string{"[FILE...]"},
 			about: contractsAbout + `
-Subjects and types are held against the rules of docs/WIRE.md. Exit code 3 when
-something is found.`,
+Subjects and types are held against the rules of docs/WIRE.md. With the files of
+several services it also finds a version that two of them describe differently.
+Exit code 3 when something is found.`,
 			examples: []string{"dvmsg contracts lint */" + lockName},
 			make:     func(*flag.FlagSet) verb { return &contractsLint{} },
 		},

@@ -117,13 +117,36 @@ func TestContractsLintFindsABadName(t *testing.T) {
 	require.Contains(t, environment{}.dvmsg(t, "contracts", "lint", good, good).ok(t).out, "2 messages in 2 files: every name follows the rules")
 	bad := writeFile(t, "bad.json", []byte(`{"format":1,"service":"maskin","contracts":[{"type":"maskin.Server.seen","version":1,
 		"kind":"event","direction":"produces","subject":"dv.maskin.evt.Server.seen","visibility":"internal","schema":{"type":"object"}}]}`))
-	r := environment{}.dvmsg(t, "contracts", "lint", good, bad).failed(t, exitFound, "1 name against the rules found")
+	r := environment{}.dvmsg(t, "contracts", "lint", good, bad).failed(t, exitFound, "1 finding")
 	require.Contains(t, r.out, `bad.json: maskin.Server.seen v1: type: entity`)
 	got := decode[contractsLintResult](t, environment{}.dvmsg(t, "contracts", "lint", bad, "--json").failed(t, exitFound))
 	require.Equal(t, "type", got.Findings[0].Field)
 	environment{}.dvmsg(t, "contracts", "lock", bad, "--lock", filepath.Join(t.TempDir(), "x")).failed(t, exitFailure, "type: entity")
 	environment{}.dvmsg(t, "contracts", "asyncapi", bad).failed(t, exitFailure, "type: entity")
 	environment{}.piped(t, `{"format":1,"contracts":[{},{}]}`, "contracts", "lint", "-").failed(t, exitUsage, "3 faults", "FILE -: parse list: contracts[0]")
+}
+
+// Each service locks what it sees; nobody else sees that two of them mean different
+// things by one version.
+func TestContractsLintFindsAVersionThatTwoServicesDescribeDifferently(t *testing.T) {
+	t.Parallel()
+	heard := func(m contract.Message) string {
+		data, err := json.Marshal(contract.MustNew(subject.Nett, contract.Handles(m)))
+		require.NoError(t, err)
+		return writeFile(t, "nett.json", data)
+	}
+	owner := exported(t, seen[seenV1](1))
+	lint := func(files ...string) result {
+		return environment{}.dvmsg(t, append([]string{"contracts", "lint"}, files...)...)
+	}
+	for _, alike := range []string{heard(seen[seenV1](1)), heard(seen[seenV1Wider](1)), heard(seen[seenV2](2))} {
+		lint(alike, owner).ok(t)
+	}
+	other := heard(seen[seenV2](1))
+	for _, files := range [][]string{{owner, other}, {other, owner}} {
+		require.Contains(t, lint(files...).failed(t, exitFound, "2 findings").out,
+			other+": maskin.server.seen v1: schema: is another than in "+owner+": name (required-property-removed): ")
+	}
 }
 
 func TestContractsListSchemaAndAsyncAPIArePrinted(t *testing.T) {

@@ -93,6 +93,7 @@ func (v *contractsLint) run(_ context.Context, c *call) error {
 			r.Findings = append(r.Findings, lintFinding{v.paths[i], f})
 		}
 	}
+	r.Findings = append(r.Findings, v.contradictions()...)
 	r.OK = len(r.Findings) == 0
 	err := c.print(r, func(p *page) {
 		for _, f := range r.Findings {
@@ -103,9 +104,42 @@ func (v *contractsLint) run(_ context.Context, c *call) error {
 		}
 	})
 	if err == nil && !r.OK {
-		err = &foundError{count(len(r.Findings), "name") + " against the rules found"}
+		err = &foundError{count(len(r.Findings), "finding")}
 	}
 	return err
+}
+
+// contradictions finds versions whose data two files describe so differently that
+// one of them cannot read it. The owner's file is right, else the first.
+func (v *contractsLint) contradictions() (found []lintFinding) {
+	type place struct {
+		path string
+		contract.Contract
+	}
+	var owners, others []place
+	for i, l := range v.lists {
+		for _, m := range l.Contracts {
+			if strings.HasPrefix(m.Type, l.Service+".") {
+				owners = append(owners, place{v.paths[i], m})
+			} else {
+				others = append(others, place{v.paths[i], m})
+			}
+		}
+	}
+	known := map[string]place{}
+	for _, m := range append(owners, others...) {
+		first, again := known[m.String()]
+		if !again {
+			known[m.String()] = m
+			continue
+		}
+		one, other := contract.List{Contracts: []contract.Contract{first.Contract}}, contract.List{Contracts: []contract.Contract{m.Contract}}
+		for _, c := range contract.BreakingOf(contract.Compare(one, other)) {
+			found = append(found, lintFinding{m.path, contract.Finding{Contract: m.String(), Field: "schema", Reason: fmt.Sprintf(
+				"is another than in %s: %s (%s): one of the two declares the message by itself; import its service's declaration", first.path, c.Path, c.Rule)}})
+		}
+	}
+	return found
 }
 
 type contractsAsyncAPI struct {
