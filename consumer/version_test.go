@@ -135,3 +135,18 @@ func TestAnOlderVersionThatNobodyCarriesForwardSaysSo(t *testing.T) {
 	require.ErrorContains(t, b.graves.await(t, 1)[0].Err, "this consumer handles v2: carry the older one forward with envelope.Upcast, then replay")
 	b.settled(t)
 }
+
+// An upcaster sees the data alone. Whatever it calls and returns, the message is
+// neither acknowledged nor tried again.
+func TestAnUpcastersErrorIsFinalWhateverItWraps(t *testing.T) {
+	t.Parallel()
+	for _, cause := range []error{envelope.ErrParked, envelope.ErrFenced, envelope.ErrAlreadyProcessed, envelope.RetryAfter(1, nil), context.Canceled} {
+		b := setup(t)
+		v2 := envelope.MustEvent(provisionedSpec(2), envelope.Upcast(provisioned, func(serverV1) (serverV2, error) { return serverV2{}, cause }))
+		b.run(t, b.config(), consumer.On(v2, func(context.Context, envelope.Received[serverV2]) error { return nil }))
+		b.publish(t, "a")
+		b.settled(t)
+		require.Len(t, b.graves.all(), 1, "%v", cause)
+		require.Equal(t, envelope.ClassDecode, b.graves.all()[0].Class, "%v", cause)
+	}
+}

@@ -40,8 +40,14 @@ func (e *DecodeError) Error() string {
 	return fmt.Sprintf("envelope: decode %s v%d: %s", clip(e.Type), e.Version, e.Reason)
 }
 
-// Unwrap returns the cause.
-func (e *DecodeError) Unwrap() error { return e.Err }
+// Unwrap returns the cause, except that of an upcaster: whatever that wraps, it
+// must not be taken for the verdict of a handler.
+func (e *DecodeError) Unwrap() error {
+	if e.Fault == FaultUpcast {
+		return nil
+	}
+	return e.Err
+}
 
 // versionFault is the DecodeError of another version than the one that is known.
 func versionFault(typeName string, version, known int) *DecodeError {
