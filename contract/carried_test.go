@@ -65,6 +65,10 @@ func TestWhatIsCarriedForwardIsOneContractHoweverItIsListed(t *testing.T) {
 	}
 	require.Equal(t, []string{"maskin.server.seen v1 handles", "maskin.server.seen v2 produces"},
 		states(contract.MustNew(subject.Maskin, says, contract.Handles(one)).List()))
+	reader := func(m contract.Message) contract.List {
+		return contract.MustNew(subject.Maskin, contract.Handles(m)).List()
+	}
+	require.Contains(t, contract.Compare(reader(one), reader(two))[0].String(), "(retired): no longer listed: what still comes of it needs a later version")
 	_, err := contract.New(subject.Maskin, contract.Produces(event[seenV2]("server", "seen", 1), two))
 	require.ErrorContains(t, err, "a version has one type")
 	_, err = contract.New(subject.Maskin, contract.Produces(later[seenV2](2, event[struct{ C chan int }]("server", "seen", 1))))

@@ -155,7 +155,11 @@ func added(old List, c Contract) Change {
 func compareContract(old, now Contract) (all []Change) {
 	switch {
 	case !old.Retired && now.Retired:
-		all = append(all, now.change(Warning, RuleRetired, "no longer listed: take a version out of Produces when nobody sends it"))
+		text := "no longer listed: take a version out of Produces when nobody sends it"
+		if now.Direction == Received {
+			text = "no longer listed: what still comes of it needs a later version that carries it forward, or it is a dead letter"
+		}
+		all = append(all, now.change(Warning, RuleRetired, text))
 	case old.Retired && !now.Retired:
 		all = append(all, now.change(Compatible, RuleRevived, "listed again"))
 	}
