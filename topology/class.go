@@ -7,7 +7,7 @@ import (
 )
 
 // Class is what kind of messages a stream holds. Each service has at most one
-// stream of each class, and no stream mixes classes or belongs to a tenant
+// stream of each class, and of the last two one for each other site, and no stream mixes classes or belongs to a tenant
 // (requirement T2).
 type Class string
 
@@ -27,6 +27,12 @@ const (
 	// dv.<service>.replay.*, without age. It is apart from the letters so that
 	// a full letter stream never locks the operator out.
 	ClassDeadLetterOps Class = "dlqops"
+	// ClassEventCopy: DV_<SERVICE>_EVT_FROM_<SITE>, the events of a service at
+	// another site, kept for 7 days. It takes nothing that is published here.
+	ClassEventCopy Class = "evtcopy"
+	// ClassOutgoing: DV_<SERVICE>_CMD_TO_<SITE> with dv.xdc.<site>.<service>.cmd.*,
+	// the commands that another site fetches, kept for 14 days.
+	ClassOutgoing Class = "cmdout"
 )
 
 // taskStream is the name of the one stream that no service is part of.
@@ -34,13 +40,13 @@ const taskStream = "DV_TASK_EVT"
 
 // Classes returns all classes.
 func Classes() []Class {
-	return []Class{ClassCommands, ClassEvents, ClassTaskEvents, ClassDeadLetters, ClassDeadLetterOps}
+	return []Class{ClassCommands, ClassEvents, ClassTaskEvents, ClassDeadLetters, ClassDeadLetterOps, ClassEventCopy, ClassOutgoing}
 }
 
 // Valid reports whether c is one of the classes.
 func (c Class) Valid() bool {
 	switch c {
-	case ClassCommands, ClassEvents, ClassTaskEvents, ClassDeadLetters, ClassDeadLetterOps:
+	case ClassCommands, ClassEvents, ClassTaskEvents, ClassDeadLetters, ClassDeadLetterOps, ClassEventCopy, ClassOutgoing:
 		return true
 	}
 	return false
@@ -50,12 +56,15 @@ func (c Class) Valid() bool {
 // out, and must be removable once they are dealt with.
 func (c Class) dead() bool { return c == ClassDeadLetters || c == ClassDeadLetterOps }
 
+// perSite reports whether there is one stream of c for each other site.
+func (c Class) perSite() bool { return c == ClassEventCopy || c == ClassOutgoing }
+
 // StreamName returns the name of the stream of class c of service s. For
 // ClassTaskEvents that is DV_TASK_EVT whatever s is. It is "" if either is
-// invalid.
+// invalid, and for the classes that SiteStreamName is for.
 func StreamName(s subject.Service, c Class) string {
 	switch {
-	case !c.Valid() || !s.Valid():
+	case !c.Valid() || !s.Valid() || c.perSite():
 		return ""
 	case c == ClassTaskEvents:
 		return taskStream

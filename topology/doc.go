@@ -50,8 +50,16 @@
 //   - Names are generated, and equal in all replicas (requirement T5).
 //
 // What is not covered: Verify sees the version of the server that it is
-// connected to, not of the others in a cluster; whether a stream's source or
-// mirror is in order, since no declaration has one.
+// connected to, not of the others in a cluster; whether a source moves.
+//
+// # Sites
+//
+// A [Network] declares the sites of the platform and the flows between them.
+// [Network.At] makes the set of a service at one of them: with the copies of
+// other sites' events, the commands that other sites send, and those that wait
+// for them. [Network.ServerConfig] writes the part of nats-server's configuration
+// that a link rests on, and [Network.CheckServer] holds a configuration against
+// it. docs/DATACENTERS.md has the picture.
 //
 // # Concurrency
 //

@@ -19,6 +19,8 @@ type setJSON struct {
 	Service   subject.Service `json:"service"`
 	Streams   []streamJSON    `json:"streams"`
 	Consumers []consumerJSON  `json:"consumers"`
+	Site      string          `json:"site,omitempty"`
+	Network   *networkJSON    `json:"network,omitempty"`
 }
 
 type streamJSON struct {
@@ -37,6 +39,9 @@ type streamJSON struct {
 	Duplicates durationJSON     `json:"duplicates"`
 	DenyDelete bool             `json:"deny_delete"`
 	Rate       float64          `json:"rate"`
+	Site       string           `json:"site,omitempty"`
+	Owner      string           `json:"owner,omitempty"`
+	Sources    []sourceJSON     `json:"sources,omitempty"`
 }
 
 type consumerJSON struct {
@@ -90,6 +95,7 @@ func (set Set) MarshalJSON() ([]byte, error) {
 	for _, c := range set.Consumers {
 		out.Consumers = append(out.Consumers, c.withDefaults().toJSON())
 	}
+	out.Site, out.Network = set.Site, set.Network.toJSON()
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false) // or the caller's choice would come too late
@@ -140,6 +146,7 @@ func (s Stream) toJSON() streamJSON {
 		Retention: jsonRetention, Discard: jsonDiscard, Storage: jsonStorage,
 		MaxAge: durationJSON(s.MaxAge), MaxBytes: s.MaxBytes, MaxMsgs: s.MaxMsgs, MaxMsgSize: s.MaxMsgSize,
 		Replicas: s.Replicas, Duplicates: durationJSON(s.Duplicates), DenyDelete: s.DenyDelete, Rate: s.Rate,
+		Site: s.Site, Owner: ownerText(s.Owner), Sources: sourcesToJSON(s.Sources),
 	}
 }
 
@@ -170,6 +177,7 @@ func (in setJSON) toSet() (Set, error) {
 		}
 		set.Consumers = append(set.Consumers, consumer)
 	}
+	set.Site, set.Network = in.Site, in.Network.toNetwork(&f)
 	return set, errors.Join(f...)
 }
 
@@ -181,6 +189,7 @@ func (in streamJSON) toStream(f *faults, field string) Stream {
 		Name: in.Name, Service: in.Service, Class: in.Class, Subjects: in.Subjects,
 		MaxAge: time.Duration(in.MaxAge), MaxBytes: in.MaxBytes, MaxMsgs: in.MaxMsgs, MaxMsgSize: in.MaxMsgSize,
 		Replicas: in.Replicas, Duplicates: time.Duration(in.Duplicates), DenyDelete: in.DenyDelete, Rate: in.Rate,
+		Site: in.Site, Owner: ownerOf(f, field+".owner", in.Owner), Sources: sourcesOf(in.Sources),
 	}
 }
 

@@ -22,6 +22,13 @@ type Set struct {
 
 	// Consumers are our durables, on any of Streams.
 	Consumers []Consumer
+
+	// Site is where the set is, by its name in Network. Default: "", which a
+	// platform of one site leaves.
+	Site string
+
+	// Network is the platform's sites; [Network.At] fills both. Default: none.
+	Network Network
 }
 
 // StreamFor returns the declared stream that holds s. The error is an
@@ -48,7 +55,7 @@ const assumedSize = 700
 func (set Set) Warnings() []string {
 	var warnings []string
 	for _, s := range set.Streams {
-		if s.Service == set.Service {
+		if s.owner() == set.Service {
 			warnings = append(warnings, s.warnings()...)
 		}
 	}
@@ -70,7 +77,7 @@ func (s Stream) warnings() []string {
 // own returns the streams that Ensure may create, foreign the others.
 func (set Set) own() (own, foreign []Stream) {
 	for _, s := range set.Streams {
-		if s.Service == set.Service {
+		if s.owner() == set.Service {
 			own = append(own, s)
 		} else {
 			foreign = append(foreign, s)

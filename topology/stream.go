@@ -42,14 +42,14 @@ const (
 // age; WorkQueue and Interest forget ids and acknowledge without storing),
 // refusal of new messages when full (nothing unread is pushed out), file
 // storage, synchronous persistence, reads by the leader only, and none of
-// mirror, sources, transforms, republishing, roll-up, per-message TTL,
+// mirror, transforms, republishing, roll-up, per-message TTL,
 // schedules, counters and batches.
 //
-// A Stream is a value without references to a server. Copies share Subjects;
-// do not change its elements.
+// A Stream is a value without references to a server. Copies share Subjects
+// and Sources; do not change their elements.
 type Stream struct {
 	Name     string           // generated, see StreamName
-	Service  subject.Service  // the owner: only its Ensure creates the stream
+	Service  subject.Service  // the owner: only its Ensure creates the stream, if there is no Owner
 	Class    Class            // what it holds
 	Subjects []subject.Filter // what it takes
 
@@ -66,6 +66,18 @@ type Stream struct {
 	// Default: false. A stream on the server where it is on fits a declaration
 	// where it is off.
 	DenyDelete bool
+
+	// Site is the other site of a stream that a [Network] made: where a copy
+	// comes from, or where outgoing commands go. Default: "", of this site alone.
+	Site string
+
+	// Owner creates the stream in the place of Service, as a site where Service
+	// does not run needs. Only on streams of a Network. Default: Service.
+	Owner subject.Service
+
+	// Sources are what the stream takes from other sites: one of a copy of
+	// events, any number of a command stream. [Network] makes them. Default: none.
+	Sources []Source
 
 	// Rate is the expected mean number of messages a second, for Set.Warnings:
 	// 10 GiB hold 7 days of only 25 messages of 700 bytes a second. The server
@@ -153,6 +165,9 @@ func (s Stream) Config() jetstream.StreamConfig {
 	}
 	for _, f := range s.Subjects {
 		cfg.Subjects = append(cfg.Subjects, f.String())
+	}
+	for _, source := range s.Sources {
+		cfg.Sources = append(cfg.Sources, source.config())
 	}
 	return cfg
 }

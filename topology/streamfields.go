@@ -20,7 +20,7 @@ const (
 // they are: description, metadata, placement, compression, first_seq and
 // template_owner.
 func streamFields(class Class) []field[streamConfig] {
-	return slices.Concat(declaredFields(class), policyFields(), absentFields())
+	return slices.Concat(declaredFields(class), []field[streamConfig]{sourcesField(class)}, policyFields(), absentFields())
 }
 
 // declaredFields are those that a Stream declares.
@@ -106,7 +106,6 @@ func policyFields() []field[streamConfig] {
 func absentFields() []field[streamConfig] {
 	return []field[streamConfig]{
 		{name: "mirror", fixed: removeByHand, show: func(c streamConfig) string { return showSet(c.Mirror != nil) }},
-		{name: "sources", fixed: removeByHand, show: func(c streamConfig) string { return showSet(len(c.Sources) > 0) }},
 		{name: "subject_transform", show: func(c streamConfig) string { return showSet(c.SubjectTransform != nil) }},
 		{name: "republish", show: func(c streamConfig) string { return showSet(c.RePublish != nil) }},
 		{name: "sealed", fixed: recreateStream, show: func(c streamConfig) string { return showBool(c.Sealed) }},

@@ -34,6 +34,7 @@ func (set Set) Validate() error {
 	}
 	set.validateStreams(&f)
 	set.validateConsumers(&f)
+	set.validateNetwork(&f)
 	return errors.Join(f...)
 }
 
@@ -64,9 +65,16 @@ func (s Stream) validate(f *faults, field string) {
 		f.add(field+".Service", "is not a known service; use a constant of package subject")
 	}
 	if !s.Class.Valid() {
-		f.add(field+".Class", "%q is not a class; make the stream with Commands, Events, TaskEvents, DeadLetters or DeadLetterOps", s.Class)
+		f.add(field+".Class", "%q is not a class; make the stream with Commands, Events, TaskEvents, DeadLetters, DeadLetterOps or Network.StreamOf", s.Class)
 	}
-	if want := StreamName(s.Service, s.Class); want != "" && s.Name != want {
+	want := StreamName(s.Service, s.Class)
+	if s.Class.perSite() {
+		want = SiteStreamName(s.Service, s.Class, s.Site)
+	}
+	if s.Class.perSite() != (s.Site != "") || s.Owner != 0 && (!s.Class.perSite() || !s.Owner.Valid()) {
+		f.add(field+".Site", "Site and Owner go with the streams of flows; make those with Network.StreamOf, and leave both elsewhere")
+	}
+	if want != "" && s.Name != want {
 		f.add(field+".Name", "must be %s; leave it as the constructor made it", want)
 	}
 	for _, b := range streamBounds(s) {
@@ -85,6 +93,12 @@ func (s Stream) validate(f *faults, field string) {
 
 func (s Stream) validateSubjects(f *faults, field string) {
 	space := s.Class.space(s.Service)
+	switch {
+	case s.Class == ClassEventCopy:
+		return // it has none, see validateSources
+	case s.Class == ClassOutgoing:
+		space = outgoingSpace(s.Service, s.Site)
+	}
 	if len(s.Subjects) == 0 {
 		f.add(field, "is empty; leave it as the constructor made it")
 	}
@@ -129,8 +143,8 @@ func (c Consumer) validate(f *faults, field string) {
 	} else if from := durableContext(c.Durable); from.Valid() && from != c.Stream.Service {
 		f.add(field+".Durable", "says that it reads from %s, but its stream is of %s; name it with DurableFrom(…, %s) or DurableFor", from, c.Stream.Service, c.Stream.Service)
 	}
-	if !coveredBy(c.Stream.Subjects, c.Filter) {
-		f.add(field+".Filter", "%q is not within the stream's subjects %s; use a filter that the stream holds", c.Filter, texts(c.Stream.Subjects))
+	if held := c.Stream.holds(); !coveredBy(held, c.Filter) {
+		f.add(field+".Filter", "%q is not within the stream's subjects %s; use a filter that the stream holds", c.Filter, texts(held))
 	}
 	if fault := c.Start.fault(); fault != "" {
 		f.add(field+".Start", "%s", fault)
@@ -150,6 +164,9 @@ func (set Set) validateStreamOf(f *faults, field string, c Consumer) {
 		f.add(field+".Stream", "%s is not in Set.Streams; add it, also if another service owns it", c.Stream.Name)
 	case !reflect.DeepEqual(set.Streams[at], c.Stream):
 		f.add(field+".Stream", "%s is declared otherwise in Set.Streams; use the same value in both places", c.Stream.Name)
+	}
+	if c.Stream.Class == ClassOutgoing {
+		f.add(field+".Stream", "%s waits for site %s, which fetches it; handle it there", c.Stream.Name, c.Stream.Site)
 	}
 	if c.Stream.Class == ClassCommands && c.Stream.Service != set.Service {
 		f.add(field+".Stream", "%s holds commands to %s; only that service may handle them", c.Stream.Name, c.Stream.Service)

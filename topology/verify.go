@@ -108,8 +108,8 @@ func (a api) verifyConsumer(ctx context.Context, d wantedDurable) (errs []error,
 
 func missingStream(set Set, s Stream) error {
 	remedy := "call topology.Ensure when the service starts, or let the operator apply"
-	if s.Service != set.Service {
-		remedy = "it belongs to " + s.Service.String() + ", which creates it when it starts; deploy that first, or let the operator apply its topology"
+	if s.owner() != set.Service {
+		remedy = "it belongs to " + s.owner().String() + ", which creates it when it starts; deploy that first, or let the operator apply its topology"
 	}
 	return &MissingError{Object: streamObject(s.Name), Remedy: remedy}
 }

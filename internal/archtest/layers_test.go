@@ -54,6 +54,7 @@ var layers = map[string]int{
 	"edge":                level4,
 	"internal/pgserver":   forTesting,
 	"internal/natsserver": forTesting,
+	"internal/faultlink":  forTesting,
 	"dvtest":              level5,
 	"cmd/dvmsg/...":       level5,
 	"examples/...":        level5,

@@ -1,6 +1,7 @@
 package natsserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,8 +20,6 @@ const (
 	// portAttempts is how often a cluster is tried on other ports: they are
 	// reserved, let go and opened again, and another process may be faster.
 	portAttempts = 3
-	// account is the one that clients without credentials are in.
-	account = server.DEFAULT_GLOBAL_ACCOUNT
 	// leaderPoll is how often it is looked up who leads.
 	leaderPoll = 5 * time.Millisecond
 )
@@ -31,12 +30,17 @@ type ClusterOptions struct {
 	// before each start, last of all.
 	// Default: none.
 	Configure func(node int, options *server.Options)
+
+	// Account is the one whose streams and durables are asked about.
+	// Default: the one that clients without credentials are in.
+	Account string
 }
 
 // Cluster is three servers with JetStream that replicate to each other.
 // Its methods are safe for concurrent use.
 type Cluster struct {
-	nodes []*Server
+	nodes   []*Server
+	account string
 }
 
 // StartCluster runs three servers named n1 to n3, which keep their streams in
@@ -59,11 +63,11 @@ func StartCluster(ctx context.Context, storeDir string, options ClusterOptions) 
 }
 
 func startCluster(ctx context.Context, storeDir string, options ClusterOptions) (*Cluster, error) {
-	ports, err := freePorts(clusterSize)
+	ports, err := FreePorts(clusterSize)
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{}
+	c := &Cluster{account: cmp.Or(options.Account, server.DEFAULT_GLOBAL_ACCOUNT)}
 	for i := range ports {
 		name := fmt.Sprintf("n%d", i+1)
 		node, err := Start(ctx, filepath.Join(storeDir, name), Options{
@@ -100,9 +104,10 @@ func configureNode(node int, ports []int, options ClusterOptions) func(*server.O
 	}
 }
 
-// freePorts finds ports that nobody uses. All are held until the last is found,
-// so that none is given twice.
-func freePorts(n int) ([]int, error) {
+// FreePorts finds n ports of 127.0.0.1 that nobody uses. All are held until the
+// last is found, so that none is given twice; another process may be faster to
+// use one.
+func FreePorts(n int) ([]int, error) {
 	var ports []int
 	for range n {
 		listener, err := net.Listen("tcp", loopback+":0")

@@ -17,19 +17,19 @@ func (c *Cluster) MetaLeader() *Server {
 
 // StreamLeader is the node that leads the stream, or nil while there is none.
 func (c *Cluster) StreamLeader(stream string) *Server {
-	return c.leader(func(s *server.Server) bool { return s.JetStreamIsStreamLeader(account, stream) })
+	return c.leader(func(s *server.Server) bool { return s.JetStreamIsStreamLeader(c.account, stream) })
 }
 
 // ConsumerLeader is the node that leads the durable, or nil while there is none.
 func (c *Cluster) ConsumerLeader(stream, durable string) *Server {
-	return c.leader(func(s *server.Server) bool { return s.JetStreamIsConsumerLeader(account, stream, durable) })
+	return c.leader(func(s *server.Server) bool { return s.JetStreamIsConsumerLeader(c.account, stream, durable) })
 }
 
 // StepDownStream makes the stream's leader give up and returns when another node
 // leads.
 func (c *Cluster) StepDownStream(ctx context.Context, stream string) error {
 	find := func() *Server { return c.StreamLeader(stream) }
-	if err := stepDown(ctx, find, func(s *server.Server) error { return s.JetStreamStepdownStream(account, stream) }); err != nil {
+	if err := stepDown(ctx, find, func(s *server.Server) error { return s.JetStreamStepdownStream(c.account, stream) }); err != nil {
 		return fmt.Errorf("natsserver: move leader of stream %s: %w", stream, err)
 	}
 	return nil
@@ -39,7 +39,7 @@ func (c *Cluster) StepDownStream(ctx context.Context, stream string) error {
 // node leads.
 func (c *Cluster) StepDownConsumer(ctx context.Context, stream, durable string) error {
 	find := func() *Server { return c.ConsumerLeader(stream, durable) }
-	if err := stepDown(ctx, find, func(s *server.Server) error { return s.JetStreamStepdownConsumer(account, stream, durable) }); err != nil {
+	if err := stepDown(ctx, find, func(s *server.Server) error { return s.JetStreamStepdownConsumer(c.account, stream, durable) }); err != nil {
 		return fmt.Errorf("natsserver: move leader of durable %s on %s: %w", durable, stream, err)
 	}
 	return nil
