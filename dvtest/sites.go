@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	natsd "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"codeberg.org/dataverket/messaging/internal/faultlink"
@@ -31,6 +33,9 @@ const (
 	siteUser = "dv"
 	// siteAttempts is how often sites are tried on other ports.
 	siteAttempts = 3
+	// sourceAnswer is how long a server is given to hear of a source before it is
+	// made to ask again; it takes milliseconds.
+	sourceAnswer = 5 * time.Second
 	// siteReconnect is how soon the link is dialled again after a cut.
 	siteReconnect = 50 * time.Millisecond
 )
@@ -272,6 +277,56 @@ func (s *TwoSites) AwaitLink(tb testing.TB) {
 		}
 		return accepted >= dialled
 	}, patience, siteReconnect/10, "the link does not come up")
+}
+
+// AwaitFlows waits until the link is up and every flow whose stream exists moves,
+// after a Heal or a Restart. A question of the server that was lost with the link
+// would be asked again after 40 s only; it is made to ask at once, see
+// [topology.Resume].
+func (s *TwoSites) AwaitFlows(tb testing.TB) {
+	tb.Helper()
+	s.AwaitLink(tb)
+	for _, site := range []*Site{s.a, s.b} {
+		js := site.Connect(tb).JetStream()
+		for _, f := range s.network.Flows {
+			if f.To != site.name {
+				continue
+			}
+			stream := s.network.StreamOf(f)
+			if f.Cargo == topology.CargoCommands {
+				stream = s.network.Commands(site.name, f.Service, f.Limits)
+			}
+			awaitSources(tb, js, stream)
+		}
+	}
+}
+
+// awaitSources resumes a stream until it has heard of all its sources.
+func awaitSources(tb testing.TB, js jetstream.JetStream, stream topology.Stream) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
+	defer cancel()
+	if _, err := js.Stream(ctx, stream.Name); errors.Is(err, jetstream.ErrStreamNotFound) {
+		return
+	}
+	for {
+		require.NoError(tb, topology.Resume(ctx, js, stream))
+		deadline := time.Now().Add(sourceAnswer)
+		for time.Now().Before(deadline) {
+			if s, err := js.Stream(ctx, stream.Name); err == nil && moves(s.CachedInfo()) {
+				return
+			}
+			<-time.After(siteReconnect / 10)
+		}
+	}
+}
+
+// moves: Active is negative for a source that was not heard of, and heartbeats
+// come every second.
+func moves(info *jetstream.StreamInfo) bool {
+	return len(info.Sources) > 0 && !slices.ContainsFunc(info.Sources, func(s *jetstream.StreamSourceInfo) bool {
+		return s.Active < 0 || s.Active > 2*time.Second
+	})
 }
 
 // Name is the site's name and domain.

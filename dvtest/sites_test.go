@@ -1,7 +1,9 @@
 package dvtest_test
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -123,7 +125,7 @@ func TestBothSitesGoOnWhileTheLinkIsCutAndTheCopyCatchesUp(t *testing.T) {
 	a.requireHolds(t, "DV_MASKIN_EVT", a)
 	b.requireHolds(t, "DV_MASKIN_EVT", b)
 	s.Heal()
-	s.AwaitLink(t)
+	s.AwaitFlows(t)
 	requireBoth(t, a, b)
 }
 
@@ -161,7 +163,7 @@ func TestNothingIsLostOverAFlappingLink(t *testing.T) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	s.AwaitLink(t)
+	s.AwaitFlows(t)
 	requireBoth(t, a, b)
 }
 
@@ -187,7 +189,7 @@ func TestEachSiteMayRestart(t *testing.T) {
 		other.publish(t, 30)
 		restarted.site.Restart(t)
 		restarted.publish(t, 30)
-		s.AwaitLink(t)
+		s.AwaitFlows(t)
 	}
 	requireBoth(t, a, b)
 }
@@ -210,6 +212,109 @@ func TestClusteredSitesCatchUpOverALeaderChange(t *testing.T) {
 	s.Heal()
 	b.site.StepDownStream(t, copyAtB)
 	a.site.StepDownStream(t, "DV_MASKIN_EVT")
-	s.AwaitLink(t)
+	s.AwaitFlows(t)
 	requireBoth(t, a, b)
+}
+
+// The rights of the link let a command for the other site through, on the subject
+// of a local one, and nothing past the flows.
+func TestCommandsToTheOtherSiteArriveBesideTheLocalOnes(t *testing.T) {
+	t.Parallel()
+	s := dvtest.Sites(t, topology.Flow{
+		From: dvtest.SiteB, To: dvtest.SiteA, Cargo: topology.CargoCommands, Service: subject.Maskin, Owner: subject.Sentral,
+	})
+	a, b := s.A().Connect(t), s.B().Connect(t)
+	s.B().Ensure(t, b, topology.Set{Service: subject.Sentral})
+	s.A().Ensure(t, a, topology.Set{Service: subject.Maskin, Streams: []topology.Stream{topology.Commands(subject.Maskin, topology.Limits{})}})
+	publish := func(conn *natsconn.Conn, on, stream, domain string) {
+		ack, err := conn.JetStream().Publish(t.Context(), on, nil, jetstream.WithExpectStream(stream))
+		require.NoError(t, err)
+		require.Equal(t, domain, ack.Domain)
+	}
+	publish(b, "dv.xdc.dc1.maskin.cmd.resize", "DV_MASKIN_CMD_TO_DC1", dvtest.SiteB)
+	publish(a, "dv.maskin.cmd.provision", "DV_MASKIN_CMD", dvtest.SiteA)
+	stream, err := a.JetStream().Stream(t.Context(), "DV_MASKIN_CMD")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		info, err := stream.Info(t.Context(), jetstream.WithSubjectFilter("dv.maskin.cmd.>"))
+		return err == nil && info.State.Subjects["dv.maskin.cmd.resize"] == 1 && info.State.Subjects["dv.maskin.cmd.provision"] == 1
+	}, soon, 10*time.Millisecond)
+
+	// Nothing else passes: no publish, no request, no other stream's API.
+	for _, past := range []struct {
+		conn *natsconn.Conn
+		on   string
+	}{
+		{b, "dv.maskin.cmd.provision"}, {a, "dv.xdc.dc1.maskin.cmd.resize"}, {a, "dv.rpc.sentral.ask"},
+		{b, "$JS.dc1.API.STREAM.INFO.DV_MASKIN_CMD"}, {a, "$JS.dc2.API.STREAM.INFO.DV_MASKIN_CMD_TO_DC1"},
+		{a, "$JS.dc2.API.STREAM.DELETE.DV_MASKIN_CMD_TO_DC1"},
+	} {
+		_, err := past.conn.NATS().Request(past.on, nil, 5*time.Second)
+		require.ErrorIs(t, err, nats.ErrNoResponders, past.on)
+	}
+	client, err := nats.Connect(strings.Replace(s.A().URL(), "dv:dv", "leaf_dc2:dv", 1))
+	require.ErrorIs(t, err, nats.ErrAuthorization, "the user of the link is for leafnodes")
+	require.Nil(t, client)
+}
+
+// Without the right to flow control a flow stands still after about 2 MB: with
+// the rights that are written it does not, in either direction.
+func TestAFlowOfManyMegabytesDoesNotStandStill(t *testing.T) {
+	t.Parallel()
+	s := dvtest.Sites(t, bothWays()...)
+	a, b := ends(t, s, 1)
+	const messages, bytes = 6000, 1000
+	for _, e := range []*end{a, b} {
+		// Published without waiting: what the stream holds is what counts.
+		for range messages {
+			require.NoError(t, e.conn.NATS().Publish("dv.maskin.evt.server.provisioned", make([]byte, bytes)))
+		}
+	}
+	for e, stream := range map[*end]string{a: copyAtA, b: copyAtB} {
+		require.Eventually(t, func() bool {
+			held, err := e.conn.JetStream().Stream(t.Context(), stream)
+			return err == nil && held.CachedInfo().State.Msgs == messages
+		}, soon, 20*time.Millisecond, stream)
+	}
+}
+
+// After a cut that lost the server's question, Resume makes it ask again at once.
+func TestResumeIsHarmlessWhereNothingIsWrong(t *testing.T) {
+	t.Parallel()
+	s := dvtest.Sites(t, bothWays()...)
+	a, b := ends(t, s, 1)
+	a.publish(t, 30)
+	b.requireHolds(t, copyAtB, a)
+	there := s.Network().StreamOf(bothWays()[0])
+	require.NoError(t, topology.Resume(t.Context(), b.conn.JetStream(), there))
+	a.publish(t, 30)
+	b.requireHolds(t, copyAtB, a)
+	set := topology.Set{Service: subject.Maskin, Streams: []topology.Stream{topology.Events(subject.Maskin, topology.Limits{})}}
+	here := s.Network().At(dvtest.SiteB, set)
+	require.NoError(t, topology.Verify(t.Context(), b.conn.JetStream(), here), "the stream is as declared again")
+	changes, err := topology.Plan(t.Context(), b.conn.JetStream(), here)
+	require.NoError(t, err)
+	require.Empty(t, changes)
+}
+
+// A copy whose sources somebody removed, or changed, is found and put right.
+func TestVerifyFindsASourceThatIsNotAsDeclaredAndApplyPutsItRight(t *testing.T) {
+	t.Parallel()
+	s := dvtest.Sites(t, bothWays()...)
+	a, b := ends(t, s, 1)
+	js := b.conn.JetStream()
+	set := topology.Set{Service: subject.Maskin, Streams: []topology.Stream{topology.Events(subject.Maskin, topology.Limits{})}}
+	here := s.Network().At(dvtest.SiteB, set)
+	cfg := here.Streams[1].Config()
+	cfg.Sources[0].SubjectTransforms = cfg.Sources[0].SubjectTransforms[:0]
+	_, err := js.UpdateStream(t.Context(), cfg)
+	require.NoError(t, err)
+	drift, ok := errors.AsType[*topology.DriftError](topology.Verify(t.Context(), js, here))
+	require.True(t, ok)
+	require.Equal(t, "sources", drift.Field)
+	_, err = topology.Apply(t.Context(), js, here, topology.ApplyOptions{Destructive: true})
+	require.NoError(t, err)
+	require.NoError(t, topology.Verify(t.Context(), js, here))
+	a.publish(t, 10)
+	b.requireHolds(t, copyAtB, a)
 }
