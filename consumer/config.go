@@ -48,6 +48,13 @@ type Config struct {
 	// looks it up and compares it, topology.Ensure creates it (requirement T9).
 	Consumer topology.Consumer
 
+	// Site is the site that this consumer runs at, by its name in
+	// topology.Network. With it a message whose Dv-Site is another site's, and that
+	// no declared source brought, is a dead letter of class security. What
+	// declared sources bring is held against their site also without it.
+	// Default "": a platform of one site.
+	Site string
+
 	// Concurrency is how many handlers run at once in this process, 1 to the
 	// durable's MaxAckPending and at most 1000 (requirement I1). Messages are
 	// asked for only when a worker is free, so this also bounds memory; with an

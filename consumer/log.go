@@ -20,6 +20,9 @@ func (c *Consumer) logFailure(ctx context.Context, j *job, text string, v verdic
 	if id := j.span.TraceID(); id != "" {
 		attrs = append(attrs, "span_trace_id", id)
 	}
+	if j.delivery != nil && j.delivery.Site != "" {
+		attrs = append(attrs, "site", clip(j.delivery.Site, maxErrorText))
+	}
 	if j.letter != "" {
 		attrs = append(attrs, "replay_of", j.letter)
 	}

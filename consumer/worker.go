@@ -160,7 +160,7 @@ func (c *Consumer) open(m *message) (*job, verdict) {
 			return j, verdict{action: reject, err: err}
 		}
 	}
-	if err := j.decode(c.cfg.Consumer.Durable); err != nil {
+	if err := j.decode(c.cfg.Consumer.Durable, origin{c.cfg.Site, c.cfg.Consumer.Stream}); err != nil {
 		return j, verdict{action: bury, class: decodeClass(err), err: err}
 	}
 	route, err := c.routes.find(j.envelope)
@@ -177,9 +177,10 @@ func (c *Consumer) open(m *message) (*job, verdict) {
 	return j, verdict{}
 }
 
-// decode fills the envelope, holds it against subject and headers, and fills the
-// delivery if all agree.
-func (j *job) decode(durable string) error {
+// decode fills the envelope, holds it against subject, headers and the site that
+// stored it, and fills the delivery if all agree. A replay was held against its
+// site before it became a letter, and is published here.
+func (j *job) decode(durable string, from origin) error {
 	env, err := envelope.Decode(j.m.raw.Data)
 	if err != nil {
 		return err
@@ -189,13 +190,19 @@ func (j *job) decode(durable string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(env.CheckSubject(on), env.CheckHeader(j.m.header())); err != nil {
+	site, remote := j.m.header().Get(envelope.HeaderSite), false
+	var siteErr error
+	if j.letter == "" {
+		site, remote, siteErr = from.of(j.m.header())
+	}
+	if err := errors.Join(env.CheckSubject(on), env.CheckHeader(j.m.header()), siteErr); err != nil {
 		return err
 	}
 	j.delivery = &envelope.Delivery{
 		Envelope: env, Subject: on, Header: j.m.header(),
 		Stream: j.m.stream, Sequence: j.m.sequence,
 		Durable: durable, Attempt: j.m.delivered, Redelivered: j.m.delivered > 1, LetterID: j.letter,
+		Site: site, Remote: remote || j.letter != "" && site != "" && from.here != "" && site != from.here,
 	}
 	if j.m.parked != nil {
 		j.delivery.Claim = j.m.parked.row.Claim

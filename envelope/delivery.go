@@ -19,6 +19,13 @@ type Delivery struct {
 	// Stream and Sequence are where this delivery is stored.
 	Stream   string
 	Sequence uint64
+	// Site is the site that published the message (requirement W1), "" where
+	// neither the message nor the consumer's configuration says it. Where the
+	// resource belongs is Envelope.DatacenterID.
+	Site string
+	// Remote says that the message came from another site. It is false where the
+	// consumer was not told its own site and no declared source brought it.
+	Remote bool
 	// Durable is the consumer that received it.
 	Durable string
 	// Attempt counts from 1.

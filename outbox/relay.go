@@ -28,10 +28,13 @@ type RelayConfig struct {
 	Holder string
 
 	// Site is written into the header Dv-Site of every message: the site that
-	// publishes (requirement W1). Default "": no header.
+	// publishes (requirement W1). Where the outbox's Set has a Network it must be
+	// Set.Site. Default: that; without a Network "", no header.
 	Site string
 
-	// Domain is the JetStream domain that must acknowledge. Default "": any.
+	// Domain is the JetStream domain that must acknowledge; what another one
+	// acknowledges is not published. Where the outbox's Set has a Network it must
+	// be that of Site. Default: that; without a Network "", any.
 	Domain string
 
 	// LeaseTTL is how long a silent leader keeps the lease. Renewed at a third
@@ -167,6 +170,11 @@ type hooks struct {
 func NewRelay(out *Outbox, pool *pgxpool.Pool, js jetstream.JetStream, cfg RelayConfig) (*Relay, error) {
 	cfg = cfg.withDefaults(out != nil && out.cfg.PollOnly)
 	faults := cfg.faults()
+	if out != nil {
+		var contradictions []error
+		cfg, contradictions = cfg.atSite(out.set)
+		faults = append(faults, contradictions...)
+	}
 	if out == nil {
 		faults = append(faults, errors.New("outbox: NewRelay: out is nil; create it with outbox.New"))
 	}

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 	"time"
+
+	"codeberg.org/dataverket/messaging/topology"
 )
 
 func (c RelayConfig) withDefaults(pollOnly bool) RelayConfig {
@@ -30,6 +32,26 @@ func (c RelayConfig) withDefaults(pollOnly bool) RelayConfig {
 		c.Logger = slog.Default()
 	}
 	return c
+}
+
+// atSite fills Site and Domain from the declared network, and returns what
+// contradicts it: a relay that says another site than the one whose stream
+// acknowledges would make every message a dead letter.
+func (c RelayConfig) atSite(set topology.Set) (RelayConfig, []error) {
+	site, ok := set.Network.Site(set.Site)
+	if !ok {
+		return c, nil // one site, or a set that outbox.New has refused
+	}
+	setDefault(&c.Site, site.Name)
+	setDefault(&c.Domain, site.Domain)
+	var faults []error
+	if c.Site != site.Name {
+		faults = append(faults, fmt.Errorf("outbox: RelayConfig.Site: is %.40q, and the outbox's Set is of site %s; leave it, or make the Set with Network.At", c.Site, site.Name))
+	}
+	if c.Domain != site.Domain {
+		faults = append(faults, fmt.Errorf("outbox: RelayConfig.Domain: is %.64q, and site %s has the domain %s; leave it, or correct the Network", c.Domain, site.Name, site.Domain))
+	}
+	return c, faults
 }
 
 func setDefault[T comparable](field *T, value T) {

@@ -32,8 +32,8 @@ Exit codes:
   0  done, or nothing to report
   1  failed; the error says what to do
   2  wrong usage; nothing was contacted
-  3  differences found (migrate verify, topology verify and diff, contracts lint,
-     diff and breaking)
+  3  differences found (migrate verify, topology verify, diff and server-config,
+     contracts lint, diff and breaking)
 `
 
 // writeHelp explains what words name: a command, a group or everything.
@@ -50,7 +50,7 @@ func (a *app) writeHelp(w io.Writer, t table, words []string) {
 	}
 	fmt.Fprint(w, "\nCommands:\n")
 	for _, c := range t.in(group) {
-		fmt.Fprintf(w, "  %-22s %s\n", c.path, c.summary)
+		fmt.Fprintf(w, "  %-23s %s\n", c.path, c.summary)
 	}
 	fmt.Fprint(w, "\nExamples:\n")
 	for _, c := range t.in(group) {

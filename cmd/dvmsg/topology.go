@@ -53,6 +53,26 @@ Nothing is ever deleted.`,
 				return v
 			},
 		},
+		{
+			path: "topology server-config", summary: "write or check the nats-server configuration of a site",
+			about: topologyAbout + `
+Its network names the sites; any service's file has the whole of it. Without
+--check it prints the configuration; secrets and what differs from server to
+server are variables that nats-server takes from its environment. With --check it
+compares a configuration with the network: domain, deny lists, rights of the
+leafnode users. Exit code 3 when something is missing or contradicts.`,
+			examples: []string{
+				"dvmsg topology server-config --site osl1 --file maskin.json > nats-osl1.conf",
+				"dvmsg topology server-config --site osl1 --file maskin.json --check /etc/nats/nats.conf",
+			},
+			make: func(fs *flag.FlagSet) verb {
+				v := &topologyServerConfig{}
+				v.file.register(fs)
+				fs.StringVar(&v.site, "site", "", "the `NAME` of the site")
+				fs.StringVar(&v.against, "check", "", "a configuration `FILE` of nats-server to compare")
+				return v
+			},
+		},
 	}
 }
 
@@ -109,7 +129,7 @@ func changesOf(list []topology.Change) []change {
 
 // finding is one fault of the platform: an error of package topology in JSON.
 type finding struct {
-	Kind   string `json:"kind"` // drift, missing, overlap or impossible
+	Kind   string `json:"kind"` // drift, missing, overlap, impossible, or a topology.SiteFault
 	Object string `json:"object"`
 	Field  string `json:"field,omitempty"`
 	Want   string `json:"want,omitempty"`
@@ -129,6 +149,9 @@ func findingOf(err error) (f finding, ok bool) {
 	}
 	if e, ok := errors.AsType[*topology.OverlapError](err); ok {
 		return finding{Kind: "overlap", Object: "stream " + e.Stream, Text: text}, true
+	}
+	if e, ok := errors.AsType[*topology.SiteError](err); ok {
+		return finding{Kind: string(e.Fault), Object: e.Field, Text: text}, true
 	}
 	if e, ok := errors.AsType[*topology.ImpossibleError](err); ok {
 		return finding{"impossible", e.Object, e.Field, e.To, e.From, text}, true
