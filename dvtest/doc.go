@@ -61,6 +61,24 @@
 // delivers a few messages twice, at once, out of order, late, replayed, and with
 // crashes before and after the commit, and compares what they add up to.
 //
+// [Sites] starts two datacenters with a link between them that the test cuts,
+// swallows, slows or flaps:
+//
+//	s := dvtest.Sites(t, topology.Flow{
+//		From: dvtest.SiteA, To: dvtest.SiteB, Cargo: topology.CargoEvents, Service: subject.Maskin,
+//	})
+//	a, b := s.A().Connect(t), s.B().Connect(t)
+//	s.A().Ensure(t, a, maskinSet) // DV_MASKIN_EVT
+//	s.B().Ensure(t, b, maskinSet) // and DV_MASKIN_EVT_FROM_DC1
+//	s.Cut()
+//	// … both sites go on
+//	s.Heal()
+//	s.AwaitFlows(t)
+//
+// A server that lost a question with the link waits up to 30 s for the answer, also
+// after it was stopped: a test binary with goleak ignores its
+// (*stream).trySetupSourceConsumer.func3 and tryDeleteSourcingConsumer.func1.
+//
 // # Guarantees
 //
 // What two tests get from here has nothing in common: tests may be parallel,

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -230,12 +231,11 @@ func (s *TwoSites) Heal() {
 // leaves it whole. It returns when it is done.
 func (s *TwoSites) Flap(tb testing.TB, times int, period time.Duration) {
 	tb.Helper()
-	for range times {
-		s.Cut()
-		<-time.After(period / 2)
-		s.Heal()
-		<-time.After(period / 2)
+	var flapping sync.WaitGroup
+	for _, link := range s.links {
+		flapping.Go(func() { link.Flap(tb.Context(), times, period) })
 	}
+	flapping.Wait()
 }
 
 // Latency delays what passes the link by d in each direction; 0 ends it. Heal

@@ -102,14 +102,11 @@ func (l *Link) Latency(d time.Duration) { l.latency.Store(int64(d)) }
 // leaves it whole. It returns when it is done or ctx ends.
 func (l *Link) Flap(ctx context.Context, times int, period time.Duration) {
 	defer l.Heal()
-	for range 2 * times {
-		l.mu.Lock()
-		down := l.down
-		l.mu.Unlock()
-		if down {
-			l.Heal()
-		} else {
+	for i := range 2 * times {
+		if i%2 == 0 {
 			l.Cut()
+		} else {
+			l.Heal()
 		}
 		select {
 		case <-ctx.Done():
@@ -190,10 +187,10 @@ func (l *Link) deliver(p *pair, to net.Conn, parcels <-chan parcel) {
 		if !l.pass(p, time.Until(next.due)) {
 			return
 		}
+		l.passed.Add(int64(len(next.data))) // before it is seen at the far end
 		if _, err := to.Write(next.data); err != nil {
 			return
 		}
-		l.passed.Add(int64(len(next.data)))
 	}
 }
 
