@@ -8,7 +8,7 @@ import (
 )
 
 type topologyServerConfig struct {
-	file          contract
+	file          contractFile
 	site, against string
 }
 
