@@ -61,6 +61,8 @@
 // delivers a few messages twice, at once, out of order, late, replayed, and with
 // crashes before and after the commit, and compares what they add up to.
 //
+// # Sites
+//
 // [Sites] starts two datacenters with a link between them that the test cuts,
 // swallows, slows or flaps:
 //
