@@ -188,8 +188,12 @@ func (f *feed) raw(batch, pending int) func(context.Context) (float64, error) {
 			return 0, err
 		}
 		defer messages.Stop()
-		for range f.size {
+		for left := f.size; left > 0; left-- {
 			m, err := messages.Next()
+			if errors.Is(err, jetstream.ErrNoHeartbeat) {
+				left++ // the client asks again
+				continue
+			}
 			if err != nil {
 				return 0, err
 			}
