@@ -95,9 +95,6 @@ func columnsOf(env *envelope.Envelope, e EventV1) ([]any, error) {
 	}
 	verb := Verb(strings.TrimPrefix(env.Type, "task."))
 	state := stateOf[verb]
-	if verb == VerbUpdated {
-		e.Version = 0 // beside the order, whatever it says
-	}
 	var finished, created, started, asked *time.Time
 	var createdBy, askedBy, why, askedIn *string
 	switch at := &env.Time; {
@@ -116,11 +113,17 @@ func columnsOf(env *envelope.Envelope, e EventV1) ([]any, error) {
 	if e.Percent != nil {
 		e.Percent = percentOf(*e.Percent)
 	}
+	facts, place := e, *env
+	if verb == VerbUpdated {
+		// It stands beside the order, and belongs to the workflow, and maybe the tenant,
+		// of whoever asks: nothing in it is a fact of the task.
+		e.Version, facts, place = 0, EventV1{}, envelope.Envelope{}
+	}
 	return []any{
 		id, state, e.Version, env.ID, e.Attempt, e.Percent, e.Message, e.Result, e.Error, finished,
-		optional(e.Kind), optional(e.Resource), optional(e.Title), createdBy,
-		optional(env.TenantID), optional(env.ProjectID), optional(env.EnvironmentID), optional(env.DatacenterID),
-		env.CorrelationID, created, started, asked, askedIn, askedBy, why, env.Time,
+		optional(facts.Kind), optional(facts.Resource), optional(facts.Title), createdBy,
+		optional(place.TenantID), optional(place.ProjectID), optional(place.EnvironmentID), optional(place.DatacenterID),
+		optional(place.CorrelationID), created, started, asked, askedIn, askedBy, why, env.Time,
 		verb, env.Source.String(), e,
 	}, nil
 }

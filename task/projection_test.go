@@ -299,3 +299,26 @@ func TestMissingTablesAreNamed(t *testing.T) {
 	})
 	require.ErrorIs(t, err, task.ErrNotMigrated)
 }
+
+// Who asks to cancel has a workflow of his own, and maybe another tenant: what he sends
+// says nothing of the task but the request.
+func TestARequestToCancelChangesNoFactOfTheTask(t *testing.T) {
+	t.Parallel()
+	w := &worker{pool: dvtest.Postgres(t)}
+	p, err := task.NewProjection(w.pool, task.ProjectionConfig{})
+	require.NoError(t, err)
+	all := stored(t, []did{v(task.Created, 1, 0), {task.Updated, task.EventV1{
+		Kind: "a", Resource: "a", Title: "a", Cancel: &task.CancelV1{By: "user:eve", Reason: "x"},
+	}}})
+	e := all[1].Envelope
+	e.TenantID, e.CorrelationID, e.ProjectID, e.EnvironmentID, e.DatacenterID = "a", "a", "a", "a", "a"
+	for _, come := range [][]envelope.Received[task.EventV1]{all, {all[1], all[0]}} {
+		got := projected(t, w, p, come...)
+		for _, want := range []string{
+			`"tenant_id": "tenant-1"`, `"correlation_id": "corr-1"`, `"project_id": null`, `"environment_id": null`,
+			`"datacenter_id": null`, `"kind": "` + provision.Name(), `"resource": "srv-1"`, `"title": null`, `"cancel_by": "user:eve"`,
+		} {
+			require.Contains(t, got, want)
+		}
+	}
+}
