@@ -145,3 +145,31 @@ func TestRequestsThatMeanNoTaskAreRefused(t *testing.T) {
 		return nil
 	}))
 }
+
+// The effect of a handler that left its task open is there: a repeat of the command is
+// none of its business, whoever asked to cancel.
+func TestARepeatDoesNotCancelATaskThatWasLeftOpen(t *testing.T) {
+	t.Parallel()
+	w, m := setup(t, never), command(t)
+	route := w.route(func(ctx context.Context, _ pgx.Tx, _ received) error {
+		task.FromContext(ctx).LeaveOpen()
+		return nil
+	})
+	require.NoError(t, deliver(t, route, m))
+	require.NoError(t, w.ask(t, m.Envelope.ID, "wrong rack"))
+	require.ErrorIs(t, deliver(t, route, m), envelope.ErrAlreadyProcessed)
+	require.Equal(t, []string{"started 3", "progress 4"}, w.life(t, m.Envelope.ID))
+}
+
+// What the handler finds done is done, and was not cancelled.
+func TestAHandlerThatFindsItsEffectThereInSpiteOfTheRequestHasSucceeded(t *testing.T) {
+	t.Parallel()
+	w, m := setup(t, 10*time.Millisecond), command(t)
+	err := deliver(t, w.route(func(ctx context.Context, _ pgx.Tx, _ received) error {
+		require.NoError(t, w.ask(t, m.Envelope.ID, "wrong rack"))
+		<-ctx.Done()
+		return envelope.ErrAlreadyProcessed
+	}), m)
+	require.ErrorIs(t, err, envelope.ErrAlreadyProcessed)
+	require.Equal(t, []string{"started 3", "succeeded 4"}, w.life(t, m.Envelope.ID))
+}

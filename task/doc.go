@@ -58,7 +58,9 @@
 //     inbox knows that the command is dead, and repeated until it is.
 //   - One started for each attempt, and one end for each that its process survives. A
 //     repeat that the inbox holds back is no attempt. Progress of an attempt that
-//     another has overtaken, and what comes behind the end, is not published.
+//     another has overtaken, and what comes behind the end, is not published. A copy
+//     that runs beside the command's dead letter tells of nothing but success and
+//     cancellation.
 //   - Progress is published while the handler's transaction is open, the first at once
 //     and then the newest once a second; the last is part of the event that ends the
 //     attempt.
@@ -66,13 +68,13 @@
 //     (requirement K1).
 //   - What was said to be cancelled has no effect in the handler's transaction.
 //
-// Not guaranteed: that the start of an attempt is published whose process dies, that
-// panics or that a shutdown interrupts, before a moment has passed; that a request to
-// cancel wins, since the handler may be done first; that the stream holds the events of
+// Not guaranteed: that the start of an attempt is published whose process dies, or that
+// a shutdown interrupts, before a moment has passed; that a request to cancel
+// wins, since the handler may be done first; that the stream holds the events of
 // one task in the order of their versions, since two services publish them; and anything
-// about a command that cannot be decoded, has no handler, or becomes a dead letter of
-// class security: who it is about is not known, and its task stays queued beside the
-// letter.
+// about a command whose envelope cannot be read, whose type has no handler in any
+// version, or that becomes a dead letter of class security: what it is about is not
+// known, and its task stays queued beside the letter.
 //
 // # Versions
 //

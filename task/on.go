@@ -22,7 +22,7 @@ import (
 //	            quicker with its end
 //	progress    while h runs, see [Run.Progress]
 //	succeeded   h returned nil: in its transaction, with its effect
-//	queued      h returned an error, and will be called again
+//	queued      h returned an error or panicked, and will be called again
 //	failed      the command became a dead letter: before its inbox row says so; or
 //	            h called [Run.Fail] and returned nil: in its transaction
 //	cancelled   somebody asked, and h had not begun or returned an error, which is
@@ -53,40 +53,41 @@ func On[I, T any](
 // attempt handles a command once.
 func (r *Reporter) attempt(ctx context.Context, d *envelope.Delivery, handle func(context.Context, *envelope.Delivery) error) error {
 	ctx = d.Context(ctx)
-	run := newRun(r, aboutCommand(d.Envelope))
-	if done, err := run.spared(ctx, d); done || err != nil {
+	run := newRun(r, aboutCommand(d.Envelope), d.LetterID != "")
+	if err := run.prepare(ctx); err != nil {
 		return err
 	}
 	stop := run.watch(ctx)
-	defer stop() // of a handler that panics, too
-	err := handle(context.WithValue(ctx, runKey{}, run), d)
+	err := errPanicked
+	defer func() {
+		if err == errPanicked { // which goes on to the consumer
+			stop()
+			_ = run.settle(ctx, err)
+		}
+	}()
+	err = handle(context.WithValue(ctx, runKey{}, run), d)
 	stop()
 	return run.settle(ctx, err)
 }
 
-// spared tells whether the handler need not be called: the task has come to its end,
-// or is to be cancelled.
-func (run *Run) spared(ctx context.Context, d *envelope.Delivery) (done bool, err error) {
-	state, cancel, err := run.r.look(ctx, run.about.id)
+// errPanicked is the failure of an attempt whose handler did not return. What it
+// panicked with is the operators' to read, in the dead letter and the log.
+var errPanicked = errors.New("the handler panicked")
+
+// prepare refuses an attempt at a task that has come to its end, and notes a request to
+// cancel. That is not carried out here: the inbox knows better whether the command waits
+// for a handler.
+func (run *Run) prepare(ctx context.Context) error {
+	state, request, err := run.r.look(ctx, run.about.id)
 	switch {
 	case err != nil:
-		return false, err
+		return err
 	case state.Final():
-		return true, run.over(state)
-	case cancel == nil, state == StateFailed && d.LetterID == "": // or a repeat of a dead message
-		return false, nil
+		return run.over(state)
+	case request != nil:
+		run.request = &CancelError{run.about.id, *request}
 	}
-	var before State
-	err = run.r.apart(ctx, run.about, func(row runRow) []step {
-		if before = row.state; before.Final() {
-			return nil
-		}
-		return []step{{verb: VerbCancelled, say: func(e *EventV1) { e.Cancel = cancel }}}
-	})
-	if err == nil && before.Final() {
-		err = run.over(before)
-	}
-	return err == nil, err
+	return nil
 }
 
 // over says that the task has come to its end.
@@ -125,24 +126,23 @@ func alreadyProcessed(err error) bool {
 // settle reports what the end of an attempt means for the task where the handler's
 // transaction did not, and returns the verdict.
 func (run *Run) settle(ctx context.Context, err error) error {
-	if err == nil || !run.wasCalled() || errors.Is(err, envelope.ErrFenced) {
+	if err == nil || !run.letThrough() || errors.Is(err, envelope.ErrFenced) {
 		return err
 	}
 	run.rolledBack()
 	apart, done := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer done()
-	if cancelled := run.cancelled(); cancelled != nil {
-		// Nothing of the command happened, and nothing will.
-		return run.report(apart, run.ends(step{verb: VerbCancelled, say: func(e *EventV1) { e.Cancel = &cancelled.Cancel }}, new(State)))
-	}
-	switch {
+	switch request := run.cancelled(); {
 	case alreadyProcessed(err): // the handler's word, or that of call
 		if failed := run.report(apart, run.ends(step{verb: VerbSucceeded}, new(State))); failed != nil {
 			return failed
 		}
+	case request != nil: // nothing of the command happened, and nothing will
+		return run.report(apart, run.ends(step{verb: VerbCancelled, say: func(e *EventV1) { e.Cancel = &request.Cancel }}, new(State)))
 	case envelope.IsPermanent(err): // dead tells of it
 		run.complain("a start", run.report(apart, run.mine()))
 	case errors.Is(ctx.Err(), context.Canceled): // it is given back, and to blame for nothing
+	case run.leftOpen(): // if the commit that failed was one after all, it goes on
 	default:
 		run.complain("a failed attempt", run.report(apart, run.mine(step{verb: VerbQueued, say: func(e *EventV1) { e.Error = failureOf(err) }})))
 	}

@@ -221,21 +221,6 @@ func TestAHandlerCanFailItsTaskAndKeepItsEffects(t *testing.T) {
 	require.Len(t, events(t, w.pool, m.Envelope.ID), 2)
 }
 
-// A panic is the consumer's to catch; the reporter only stops looking after the task.
-func TestAPanickingHandlerLeavesItsTaskStarted(t *testing.T) {
-	t.Parallel()
-	w, m := setup(t, never), command(t)
-	require.Panics(t, func() {
-		_ = deliver(t, w.route(func(_ context.Context, _ pgx.Tx, m received) error {
-			w.started(t, m)
-			panic("boom")
-		}), m)
-	})
-	require.Equal(t, []string{"started 3"}, w.life(t, m.Envelope.ID))
-	require.NoError(t, deliver(t, w.route(succeed), m))
-	require.Equal(t, []string{"started 3", "started 4", "succeeded 5"}, w.life(t, m.Envelope.ID))
-}
-
 // A task may outlast its handler: a later step of the service ends it.
 func TestATaskThatIsLeftOpenIsEndedByALaterStep(t *testing.T) {
 	t.Parallel()
@@ -344,4 +329,76 @@ func TestAnAttemptThatWasOvertakenIsSilent(t *testing.T) {
 	}
 	require.Equal(t, "succeeded", all[len(all)-1].verb)
 	require.Equal(t, 1, w.effects(t))
+}
+
+// A panic is the consumer's to catch and to try again; the task says so, like any
+// other failed attempt.
+func TestAPanicIsAFailedAttempt(t *testing.T) {
+	t.Parallel()
+	w, m := setup(t, never), command(t)
+	require.PanicsWithValue(t, "boom", func() {
+		_ = deliver(t, w.route(func(context.Context, pgx.Tx, received) error { panic("boom") }), m)
+	})
+	all := events(t, w.pool, m.Envelope.ID)
+	require.Equal(t, []string{"started 3", "queued 4"}, life(all))
+	require.Equal(t, "the handler panicked", all[1].Error.Text)
+	require.NoError(t, deliver(t, w.route(succeed), m))
+	require.Equal(t, []string{"started 3", "queued 4", "started 5", "succeeded 6"}, w.life(t, m.Envelope.ID))
+}
+
+// A copy of a command runs while another becomes a dead letter. The inbox refuses
+// whatever comes behind the mark, so nobody would say again that the task failed.
+func TestAnAttemptThatEndsInVainBesideADeadLetterLeavesTheTaskFailed(t *testing.T) {
+	t.Parallel()
+	w, m := setup(t, tick), command(t)
+	second := w.route(func(ctx context.Context, _ pgx.Tx, m received) error {
+		task.FromContext(ctx).Progress(50, "half")
+		return errBroken
+	})
+	bury(t, second, m, envelope.ClassPoison, errBroken) // the first copy's
+	require.ErrorIs(t, deliver(t, second, m), errBroken)
+	require.NoError(t, second.MarkDead(t.Context(), delivery(m), letter))
+	require.ErrorIs(t, deliver(t, second, m), envelope.ErrAlreadyProcessed)
+	all := events(t, w.pool, m.Envelope.ID)
+	require.Equal(t, []string{"failed 3"}, life(all))
+	require.Equal(t, letter, all[0].Error.LetterID)
+}
+
+// The inbox commits what a handler did that came to its end in spite of a shutdown or
+// of its time; reporting it must not undo an hour's work.
+func TestAHandlerThatIsDoneAfterItsContextEndedHasSucceeded(t *testing.T) {
+	t.Parallel()
+	w, m := setup(t, never), command(t)
+	d := delivery(m)
+	ctx, stop := context.WithCancel(d.Context(t.Context()))
+	require.NoError(t, w.route(func(context.Context, pgx.Tx, received) error {
+		stop()
+		return nil
+	}).Handle(ctx, d))
+	require.Equal(t, []string{"started 3", "succeeded 4"}, w.life(t, m.Envelope.ID))
+	require.Equal(t, 1, w.effects(t))
+}
+
+// A commit may be one although its answer was lost. A task that its handler left open
+// goes on then, and what ends it later must find it so.
+func TestATaskThatWasLeftOpenStaysSoWhenTheAnswerToTheCommitIsLost(t *testing.T) {
+	t.Parallel()
+	w, m := setup(t, never), command(t)
+	lossy := func(in *inbox.Inbox, typ envelope.Type[provisionV1], h handler) envelope.Route {
+		route := inbox.On(in, typ, h)
+		handle := route.Handle
+		route.Handle = func(ctx context.Context, d *envelope.Delivery) error {
+			return errors.Join(handle(ctx, d), errBroken)
+		}
+		return route
+	}
+	route := task.On(w.reporter, lossy, w.in, provision, func(ctx context.Context, _ pgx.Tx, _ received) error {
+		task.FromContext(ctx).LeaveOpen()
+		return nil
+	})
+	require.ErrorIs(t, deliver(t, route, m), errBroken)
+	require.Equal(t, []string{"started 3", "progress 4"}, w.life(t, m.Envelope.ID))
+	require.NoError(t, pgx.BeginFunc(request(t), w.pool, func(tx pgx.Tx) error {
+		return w.reporter.Succeed(request(t), tx, m.Envelope.ID, nil)
+	}))
 }

@@ -15,6 +15,9 @@ import (
 type Run struct {
 	r     *Reporter
 	about about
+	// replay says that an operator replays the command: only that moves on a task that
+	// failed before there is an end to tell.
+	replay bool
 
 	begun   chan struct{} // closed when the handler is called
 	changed chan struct{} // progress waits to be published
@@ -22,7 +25,9 @@ type Run struct {
 
 	mu      sync.Mutex
 	called  bool
-	attempt int // its number, once its start is reported; 0 before
+	spared  bool // not called, since somebody had asked to cancel
+	left    bool // open, in a transaction of which the commit is to come
+	attempt int  // its number, once its start is reported; 0 before
 	// tentative says that the start was reported in the handler's transaction, which
 	// may be rolled back.
 	tentative bool
@@ -55,8 +60,8 @@ func FromContext(ctx context.Context) *Run {
 	return run
 }
 
-func newRun(r *Reporter, t about) *Run {
-	return &Run{r: r, about: t, begun: make(chan struct{}), changed: make(chan struct{}, 1), quit: make(chan struct{})}
+func newRun(r *Reporter, t about, replay bool) *Run {
+	return &Run{r: r, about: t, replay: replay, begun: make(chan struct{}), changed: make(chan struct{}, 1), quit: make(chan struct{})}
 }
 
 // TaskID returns the task's id, "" on nil.
@@ -141,12 +146,19 @@ func (run *Run) call(ctx context.Context, tx pgx.Tx, h func(context.Context) err
 	if run == nil {
 		return h(ctx)
 	}
+	if request := run.cancelled(); request != nil {
+		run.set(func() { run.spared = true })
+		return request
+	}
 	ctxOf, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	run.arm(cancel)
 	if err := h(ctxOf); err != nil {
 		return err
 	}
+	// What was done is committed, also if ctx ended meanwhile.
+	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer done()
 	var before State
 	decide := run.ends(run.ending(), &before)
 	err := run.r.record(ctx, tx, run.about, func(row runRow) []step {
@@ -163,6 +175,7 @@ func (run *Run) call(ctx context.Context, tx pgx.Tx, h func(context.Context) err
 		// row. What was said to be cancelled must not have an effect.
 		return run.over(before)
 	}
+	run.set(func() { run.left = run.outcome == endLater })
 	return nil
 }
 
@@ -179,10 +192,25 @@ func (run *Run) arm(cancel context.CancelCauseFunc) {
 	}
 }
 
-func (run *Run) wasCalled() bool {
+// letThrough reports whether the inbox let the command through.
+func (run *Run) letThrough() bool {
 	run.mu.Lock()
 	defer run.mu.Unlock()
-	return run.called
+	return run.called || run.spared
+}
+
+func (run *Run) wasSpared() bool {
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	return run.spared
+}
+
+// leftOpen reports whether the handler left the task open, whatever became of the
+// commit.
+func (run *Run) leftOpen() bool {
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	return run.left
 }
 
 // cancelled returns the request to cancel, nil if nobody asked.
@@ -209,16 +237,16 @@ func (run *Run) ending() step {
 }
 
 // ends is the decision to take the last step of an attempt, unless the task has come
-// to its end already. An attempt whose start was not reported is started first, and so
-// is a task that another attempt left in a state in which the step cannot follow: what
-// the handler did counts.
+// to its end already. An attempt whose start was not reported is started first, unless
+// it was spared, and so is a task that another attempt left in a state in which the step
+// cannot follow: what the handler did counts.
 func (run *Run) ends(s step, before *State) decision {
 	s = run.telling(s)
 	return func(row runRow) []step {
 		if *before = row.state; row.state.Final() {
 			return nil
 		}
-		if _, err := row.state.Next(s.verb, run.about.id); err != nil || run.number() == 0 {
+		if _, err := row.state.Next(s.verb, run.about.id); err != nil || run.number() == 0 && !run.wasSpared() {
 			return []step{run.starts(row), s}
 		}
 		return []step{s}
@@ -226,14 +254,16 @@ func (run *Run) ends(s step, before *State) decision {
 }
 
 // mine is the decision to report on the middle of an attempt, at least its start, as
-// long as no other attempt has begun and the task has not ended.
+// long as no other attempt has begun and the task has not ended. Beside a dead letter a
+// copy of its command is silent: the inbox refuses what comes behind the mark, so that
+// nobody would say again that the task failed.
 func (run *Run) mine(steps ...step) decision {
 	for i, s := range steps {
 		steps[i] = run.telling(s)
 	}
 	return func(row runRow) []step {
 		switch n := run.number(); {
-		case row.state.Final():
+		case row.state.Final(), row.state == StateFailed && !run.replay:
 			return nil
 		case n == 0:
 			return append([]step{run.starts(row)}, steps...)
