@@ -106,8 +106,8 @@ func (b *burial) step(ctx context.Context) error {
 		}
 	}
 	route := b.j.route
-	if route != nil && route.OnDead != nil {
-		if err := protect(func() error { return route.OnDead(ctx, b.j.delivery, b.failure, b.letter) }); err != nil {
+	if hears := b.hears(); hears != nil {
+		if err := protect(func() error { return hears(ctx, b.j.delivery, b.failure, b.letter) }); err != nil {
 			return fmt.Errorf("tell of dead letter %s: %w", b.letter, err)
 		}
 	}
@@ -122,6 +122,19 @@ func (b *burial) step(ctx context.Context) error {
 		return fmt.Errorf("mark message dead as letter %s: %w", b.letter, err)
 	}
 	return nil
+}
+
+// hears returns who is told of the letter, nil for nobody: the message's route, or, of
+// a version that has none, that of another version.
+func (b *burial) hears() func(context.Context, *envelope.Delivery, *envelope.Failure, string) error {
+	route := b.j.route
+	if route == nil && b.j.delivery != nil {
+		route = b.c.routes.kin(b.j.envelope)
+	}
+	if route == nil {
+		return nil
+	}
+	return route.OnDead
 }
 
 // close resolves the letter of a message whose effect is there after all: another

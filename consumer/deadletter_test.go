@@ -13,6 +13,7 @@ import (
 
 	"codeberg.org/dataverket/messaging/consumer"
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/subject"
 )
 
 // poison buries what is called bad… and handles the rest.
@@ -320,4 +321,27 @@ func TestLetterIDOfAnOrdinaryDeliveryIsForeignText(t *testing.T) {
 	require.Empty(t, <-letters)
 	b.settled(t)
 	require.Empty(t, b.graves.resolvedIDs())
+}
+
+// A message whose sender is ahead of this service is about something that the routes
+// of its type know; one of another type is not.
+func TestARouteHearsOfAVersionOfItsTypeThatNobodyHandles(t *testing.T) {
+	t.Parallel()
+	b, told := setup(t), &marks{}
+	route := handle(func(context.Context, received) error { return nil })
+	route.OnDead = func(_ context.Context, d *envelope.Delivery, f *envelope.Failure, letter string) error {
+		told.add("told " + letter + " " + string(f.Class) + " " + d.Envelope.Subject)
+		return nil
+	}
+	route.MarkDead = func(context.Context, *envelope.Delivery, string) error {
+		told.add("marked")
+		return nil
+	}
+	b.run(t, b.config(), route)
+	b.send(t, draft(t, provisioned2.New("srv-b", serverV2{"b"})))
+	moved := envelope.MustEvent[serverV1](envelope.EventSpec{Service: subject.Maskin, Entity: "server", Verb: "moved", Version: 1})
+	b.send(t, draft(t, moved.New("srv-c", serverV1{})))
+	b.graves.await(t, 2)
+	b.settled(t)
+	require.Equal(t, []string{"told " + letterID + " decode srv-b"}, told.all())
 }

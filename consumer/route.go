@@ -145,6 +145,16 @@ func (t table) find(e *envelope.Envelope) (*envelope.Route, error) {
 	return nil, fmt.Errorf("consumer: route message: %w", fault)
 }
 
+// kin returns the route of the newest version of the message's type, nil if no version
+// has one.
+func (t table) kin(e *envelope.Envelope) *envelope.Route {
+	versions := t.versions[e.Type]
+	if len(versions) == 0 {
+		return nil
+	}
+	return t.routes[routeKey{e.Type, versions[len(versions)-1]}]
+}
+
 // numbered lists versions: "v1, v2".
 func numbered(versions []int) string {
 	texts := make([]string, len(versions))

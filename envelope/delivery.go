@@ -105,7 +105,8 @@ type Route struct {
 	// OnDead is told that the message became the dead letter letterID, and why,
 	// once the letter is stored and before MarkDead. It is called again until it
 	// returns nil, also after a crash, and so must bear repeats: whatever has to
-	// know of a failure cannot miss it. It is nil where nobody has to.
+	// know of a failure cannot miss it. It also hears of the messages of its type in a
+	// version that no route handles. It is nil where nobody has to.
 	OnDead func(ctx context.Context, d *Delivery, f *Failure, letterID string) error
 	// MarkDead records in the handler's own store that the message became the
 	// dead letter letterID, so that later deliveries have no effect. If the
