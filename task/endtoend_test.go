@@ -228,3 +228,49 @@ func TestACancellationReachesTheHandlerOfAnotherService(t *testing.T) {
 	require.Equal(t, &task.CancelV1{By: "user:kari", Reason: "wrong rack"}, got.Cancel)
 	require.Zero(t, p.effects(t))
 }
+
+// An ordered consumer tries in place and parks: a command that asks to be tried later
+// is queued meanwhile, and so is the one behind it, which nobody started.
+func TestTheCommandsOfAnOrderedConsumerAreTasksInTheirOrder(t *testing.T) {
+	t.Parallel()
+	p := setupPlatform(t)
+	first, second := p.open(t), p.open(t)
+	open := make(chan struct{})
+	route := p.route(func(_ context.Context, _ pgx.Tx, m received) error {
+		select {
+		case <-open:
+			return nil
+		default:
+			return envelope.RetryAfter(100*time.Millisecond, errBroken)
+		}
+	})
+	p.consume(t, p.queue, consumer.Config{
+		Consumer: provisions, Store: p.in, ParkAfter: time.Millisecond, Order: &consumer.Order{LeaseTTL: time.Second},
+	}, route)
+	p.await(t, first, func(got task.Task) bool { return got.State == task.StateQueued && got.Attempt > 1 })
+	require.Empty(t, p.life(t, second))
+	close(open)
+	p.await(t, first, in(task.StateSucceeded))
+	p.await(t, second, in(task.StateSucceeded))
+	require.Equal(t, []string{"started 3", "succeeded 4"}, p.life(t, second))
+	require.Equal(t, 2, p.effects(t))
+}
+
+// The sender was deployed before the worker: the command is a dead letter, and whoever
+// waits for its task is told.
+func TestACommandOfAVersionThatNobodyHandlesIsAFailedTask(t *testing.T) {
+	t.Parallel()
+	p := setupPlatform(t)
+	newer := envelope.MustCommand[provisionV1](envelope.CommandSpec{Service: subject.Maskin, Entity: "server", Action: "provision", Version: 2})
+	var id string
+	require.NoError(t, pgx.BeginFunc(t.Context(), p.home, func(tx pgx.Tx) (err error) {
+		id, err = task.Start(request(t), tx, p.out, newer.New("srv-1", provisionV1{}), "")
+		return err
+	}))
+	p.work(t, 3, succeed)
+	got := p.await(t, id, in(task.StateFailed))
+	require.Equal(t, envelope.ClassDecode, got.Error.Class)
+	require.Contains(t, got.Error.Text, "no handler of this version")
+	_, err := p.queue.Show(t.Context(), got.Error.LetterID)
+	require.NoError(t, err)
+}
