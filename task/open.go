@@ -47,6 +47,9 @@ func Start(ctx context.Context, tx pgx.Tx, out Enqueuer, command envelope.Draft,
 // before it begins, and one that succeeds or fails first stays so. Of several
 // requests the first counts. Nobody is told that there is no such task.
 //
+// Whether the actor may cancel that task is the caller's to decide, before: [Get] tells
+// its tenant. The worker does not compare them.
+//
 // reason is required, for people, and cut to 512 bytes; who asks is the actor in ctx.
 func Cancel(ctx context.Context, tx pgx.Tx, out Enqueuer, id, reason string) error {
 	if out == nil {
