@@ -84,3 +84,28 @@ func TestAHandlerNeverWaitsForItsProgress(t *testing.T) {
 	require.Equal(t, "succeeded", last.verb)
 	require.Equal(t, "half", last.Message)
 }
+
+// Progress changes nothing that has an index: PostgreSQL then neither writes to one nor
+// leaves anything in it to be cleaned up.
+func TestProgressLeavesTheIndexesOfARunAlone(t *testing.T) {
+	t.Parallel()
+	w, m := setup(t, never), command(t)
+	require.NoError(t, deliver(t, w.route(func(ctx context.Context, _ pgx.Tx, _ received) error {
+		task.FromContext(ctx).LeaveOpen()
+		return nil
+	}), m))
+	changed := func() (at time.Time) {
+		require.NoError(t, w.pool.QueryRow(t.Context(), `select updated_at from messaging.task_runs where task_id = $1`, m.Envelope.ID).Scan(&at))
+		return at
+	}
+	begun := changed()
+	report := func(do func(context.Context, pgx.Tx) error) {
+		require.NoError(t, pgx.BeginFunc(request(t), w.pool, func(tx pgx.Tx) error { return do(request(t), tx) }))
+	}
+	report(func(ctx context.Context, tx pgx.Tx) error {
+		return w.reporter.Progress(ctx, tx, m.Envelope.ID, 50, "half")
+	})
+	require.Equal(t, begun, changed())
+	report(func(ctx context.Context, tx pgx.Tx) error { return w.reporter.Succeed(ctx, tx, m.Envelope.ID, nil) })
+	require.True(t, changed().After(begun))
+}

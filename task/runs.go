@@ -140,8 +140,10 @@ func newRunsSQL(schema string) runsSQL {
 values ($1, '%s', %d, 0) on conflict do nothing`, StateQueued, versionQueued)),
 		lock: fill(`select state, version, attempt, percent, message
 from {{schema}}.task_runs where task_id = $1 for update`),
+		// The time is that of the state, which is what Forget asks for: the column has an
+		// index, and progress that changed it would have to change that each time.
 		keep: fill(`update {{schema}}.task_runs set state = $2, version = $3, attempt = $4, percent = $5, message = $6,
-updated_at = clock_timestamp() where task_id = $1`),
+updated_at = case when state = $2 then updated_at else clock_timestamp() end where task_id = $1`),
 		look: fill(`select coalesce(r.state, ''), c.requested_by, c.reason from (values ($1::uuid)) as t (id)
 left join {{schema}}.task_runs r on r.task_id = t.id left join {{schema}}.task_cancels c on c.task_id = t.id`),
 		note: fill(`insert into {{schema}}.task_cancels (task_id, requested_by, reason) values ($1, $2, $3)
