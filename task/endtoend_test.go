@@ -245,7 +245,7 @@ func TestTheCommandsOfAnOrderedConsumerAreTasksInTheirOrder(t *testing.T) {
 		}
 	})
 	p.consume(t, p.queue, consumer.Config{
-		Consumer: provisions, Store: p.in, ParkAfter: time.Millisecond, Order: &consumer.Order{LeaseTTL: time.Second},
+		Consumer: provisions, Store: p.in, MaxAttempts: 1000, ParkAfter: time.Millisecond, Order: &consumer.Order{},
 	}, route)
 	p.await(t, first, func(got task.Task) bool { return got.State == task.StateQueued && got.Attempt > 1 })
 	require.Empty(t, p.life(t, second))
