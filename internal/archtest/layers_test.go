@@ -59,6 +59,7 @@ var layers = map[string]int{
 	"cmd/dvmsg/...":       level5,
 	"examples/...":        level5,
 	"internal/archtest":   noLevel,
+	"internal/tutorial":   noLevel,
 	".":                   level0, // documentation only
 }
 
