@@ -60,6 +60,7 @@ var layers = map[string]int{
 	"examples/...":        level5,
 	"internal/archtest":   noLevel,
 	"internal/tutorial":   noLevel,
+	"internal/errorindex": noLevel,
 	".":                   level0, // documentation only
 }
 
