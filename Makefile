@@ -28,7 +28,7 @@ test: postgres lint ## everything: lint, all tests with the race detector, each 
 
 # These packages start PostgreSQL themselves; elsewhere dvtest does, which leaves
 # such tests out of -short.
-NEEDS_POSTGRES := /internal/pgserver$$|/examples/(quickstart|audit)$$|/dvtest$$|/health$$
+NEEDS_POSTGRES := /internal/pgserver$$|/internal/tutorial$$|/examples/(quickstart|audit)$$|/dvtest$$|/health$$
 
 .PHONY: test/short
 test/short: ## what needs no PostgreSQL, in a minute
