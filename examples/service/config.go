@@ -23,9 +23,10 @@ type config struct {
 	// token=user@tenant with commas between them.
 	Callers map[string]edge.Caller
 
-	// StopTimeout is what requests and handlers may take when the process stops.
-	// STOP_TIMEOUT; default 10s. The relay and the connections need 15 s more, so the
-	// platform has to wait 30 s before it kills.
+	// StopTimeout is what requests may take when the process stops, and after them the
+	// handlers of messages. STOP_TIMEOUT; default 10s. Handlers that ignore their ctx
+	// get 5 s more, the relay takes 5 s at most and the connections 10 s, so with the
+	// default the platform has to wait 45 s before it kills.
 	StopTimeout time.Duration
 }
 

@@ -29,8 +29,8 @@ import (
 const letter = "l5147ed7e17a0b4ca867c5773bb1358f19ee6e26f"
 
 var (
-	at     = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	broken = errors.New("rack 7 is full")
+	at        = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	errBroken = errors.New("rack 7 is full")
 )
 
 // examples are errors as they come, by the name of their type or variable. Those
@@ -77,7 +77,7 @@ func ofEnvelopes() map[string]error {
 		"envelope.ErrParked":           envelope.ErrParked,
 		"envelope.FieldError":          envelope.Origin{Actor: "user:kari", TenantID: "tenant-1"}.Validate(),
 		"envelope.MismatchError":       &envelope.MismatchError{Field: "tenant-id", Reason: "the header contradicts the envelope"},
-		"envelope.RetryAfterError":     envelope.RetryAfter(time.Minute, broken),
+		"envelope.RetryAfterError":     envelope.RetryAfter(time.Minute, errBroken),
 		"envelope.DecodeError": &envelope.DecodeError{Fault: envelope.FaultVersion, Type: "maskin.server.provisioned", Version: 2,
 			Reason: "no handler of this version; this consumer handles v1: deploy a release that handles the newer one, then replay"},
 		"cloudevents.ErrMalformed":   notCloud,
