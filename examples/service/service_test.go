@@ -5,12 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"codeberg.org/dataverket/messaging/dlq"
@@ -41,7 +43,7 @@ func start(t *testing.T) *running {
 	r := &running{operator: broker.Connect(t), ended: make(chan error, 1)}
 	require.NoError(t, others(t.Context(), r.operator.JetStream()))
 	cfg, err := readConfig(environment(map[string]string{
-		"NATS_URL": broker.URL(), "DATABASE_URL": pool.Config().ConnString(),
+		"NATS_URL": broker.URL(), "DATABASE_URL": address(pool),
 		"HTTP_ADDR": "127.0.0.1:0", "PROBE_ADDR": "127.0.0.1:0", "API_TOKENS": "t1=kari@tenant-1,t2=ola@tenant-2",
 	}))
 	require.NoError(t, err)
@@ -56,6 +58,13 @@ func start(t *testing.T) *running {
 		require.NoError(t, <-r.ended)
 	})
 	return r
+}
+
+// address is how another pool reaches the database of this test. The pool's own
+// connection string names the server's.
+func address(pool *pgxpool.Pool) string {
+	to := pool.Config().ConnConfig
+	return fmt.Sprintf("host='%s' port=%d user='%s' password='%s' dbname='%s'", to.Host, to.Port, to.User, to.Password, to.Database)
 }
 
 // ask sends a request and returns the answer.
@@ -134,24 +143,50 @@ func TestDrainOfANodeThatIsNotThereIsADeadLetter(t *testing.T) {
 	require.Equal(t, "drain node server-9: no such node", letter.Error)
 }
 
-// A request is accepted a moment before the stop: its command is committed, so it is
-// published by this process or by the next one, and the stop ends all the same.
-func TestStopEndsEveryPartInTime(t *testing.T) {
+// While a request is under way the process is alive, but not ready for another; the
+// request is answered, and then everything ends.
+func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	require.Eventually(t, func() bool { return r.node(t).State == "ready" }, soon, 10*time.Millisecond)
-	status, body := r.ask(t, "POST", "/nodes/server-1/drain", "t1")
-	require.Equal(t, http.StatusAccepted, status, body)
+	lock, err := r.pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = lock.Rollback(context.WithoutCancel(t.Context())) }()
+	_, err = lock.Exec(t.Context(), `lock table node`)
+	require.NoError(t, err)
+	status := make(chan int, 1)
+	go func() {
+		request, _ := http.NewRequest("GET", "http://"+r.apis.Addr().String()+"/nodes/server-1", nil)
+		request.Header.Set("Authorization", "Bearer t1")
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			status <- 0
+			return
+		}
+		_ = response.Body.Close()
+		status <- response.StatusCode
+	}()
+	require.Eventually(t, func() bool {
+		var waits bool
+		err := r.pool.QueryRow(t.Context(), `select exists (select from pg_locks
+			where not granted and database = (select oid from pg_database where datname = current_database()))`).Scan(&waits)
+		return err == nil && waits
+	}, soon, 10*time.Millisecond)
+
 	r.stop()
+	require.Eventually(t, func() bool { return r.probe("/readyz") == http.StatusServiceUnavailable }, soon, 10*time.Millisecond)
+	require.Equal(t, http.StatusOK, r.probe("/livez"))
+	require.NoError(t, lock.Rollback(t.Context()))
+	require.Equal(t, http.StatusOK, <-status)
 	require.NoError(t, <-r.ended)
 	r.ended <- nil // for the end of the test
 	require.Zero(t, r.probe("/livez"), "the last server is gone, too")
-	dvtest.RequireEnqueued(t, r.pool, plattformapi.Drain)
 }
 
 func TestStagesStopInOrderAndAFailureStopsAll(t *testing.T) {
 	t.Parallel()
 	var order []string // written by one stage at a time
+	relaying := make(chan context.Context, 1)
 	ends := func(name string) part {
 		return func(ctx context.Context) error {
 			<-ctx.Done()
@@ -162,11 +197,18 @@ func TestStagesStopInOrderAndAFailureStopsAll(t *testing.T) {
 	broken := errors.New("broken")
 	err := runStages(t.Context(),
 		stage{"http": ends("http")},
-		stage{"consumer": ends("consumer")},
-		stage{"relay": ends("relay")},
+		stage{"consumer": func(ctx context.Context) error {
+			err := ends("consumer")(ctx)
+			return errors.Join(err, (<-relaying).Err()) // a handler may still enqueue
+		}},
+		stage{"relay": func(ctx context.Context) error {
+			relaying <- ctx
+			return ends("relay")(ctx)
+		}},
 		stage{"janitor": func(context.Context) error { return broken }},
 	)
 	require.ErrorIs(t, err, broken)
+	require.NotErrorIs(t, err, context.Canceled, "the relay was told to stop before the consumer had ended")
 	require.ErrorContains(t, err, "janitor: ")
 	require.Equal(t, []string{"http", "consumer", "relay"}, order)
 
