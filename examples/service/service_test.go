@@ -80,15 +80,23 @@ func (r *running) ask(t require.TestingT, method, path, token string) (status in
 	return response.StatusCode, strings.TrimSpace(string(text))
 }
 
-// probe returns the status of /readyz or /livez.
-func (r *running) probe(path string) int {
+// probe returns what /readyz or /livez answer; 0 for nothing.
+func (r *running) probe(path string) (status int, body string) {
 	response, err := http.Get("http://" + r.probes.Addr().String() + path)
 	if err != nil {
-		return 0
+		return 0, ""
 	}
 	defer response.Body.Close()
-	_, _ = io.Copy(io.Discard, response.Body)
-	return response.StatusCode
+	text, _ := io.ReadAll(response.Body)
+	return response.StatusCode, string(text)
+}
+
+// answers reports whether a probe has that status.
+func (r *running) answers(path string, want int) func() bool {
+	return func() bool {
+		status, _ := r.probe(path)
+		return status == want
+	}
 }
 
 // node is what the API says of server-1.
@@ -103,8 +111,8 @@ func TestFromMaskinsEventToADrainedNode(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	require.Eventually(t, func() bool { return r.node(t).State == "ready" }, soon, 10*time.Millisecond)
-	require.Eventually(t, func() bool { return r.probe("/readyz") == http.StatusOK }, soon, 10*time.Millisecond)
-	require.Equal(t, http.StatusOK, r.probe("/livez"))
+	require.Eventually(t, r.answers("/readyz", http.StatusOK), soon, 10*time.Millisecond)
+	require.True(t, r.answers("/livez", http.StatusOK)())
 
 	// Over HTTP, as a tenant: another's node does not exist, nobody's is forbidden.
 	status, _ := r.ask(t, "POST", "/nodes/server-1/drain", "t2")
@@ -174,13 +182,16 @@ func TestStopFinishesWhatIsUnderWay(t *testing.T) {
 	}, soon, 10*time.Millisecond)
 
 	r.stop()
-	require.Eventually(t, func() bool { return r.probe("/readyz") == http.StatusServiceUnavailable }, soon, 10*time.Millisecond)
-	require.Equal(t, http.StatusOK, r.probe("/livez"))
+	require.Eventually(t, func() bool {
+		status, body := r.probe("/readyz")
+		return status == http.StatusServiceUnavailable && strings.Contains(body, "the process is stopping")
+	}, soon, 10*time.Millisecond)
+	require.True(t, r.answers("/livez", http.StatusOK)())
 	require.NoError(t, lock.Rollback(t.Context()))
 	require.Equal(t, http.StatusOK, <-status)
 	require.NoError(t, <-r.ended)
 	r.ended <- nil // for the end of the test
-	require.Zero(t, r.probe("/livez"), "the last server is gone, too")
+	require.True(t, r.answers("/livez", 0)(), "the last server is gone, too")
 }
 
 func TestStagesStopInOrderAndAFailureStopsAll(t *testing.T) {
