@@ -59,6 +59,8 @@ func ofDeclarations() map[string]error {
 		"topology.UndeclaredError":  &topology.UndeclaredError{Subject: subject.Must(subject.Cmd(subject.Maskin, "provision"))},
 		"topology.ImpossibleError":  &topology.ImpossibleError{Object: "stream DV_MASKIN_EVT", Field: "storage", From: "memory", To: "file", Remedy: "make another stream"},
 		"topology.DestructiveError": &topology.DestructiveError{Changes: []topology.Change{{Object: "stream DV_MASKIN_EVT", Field: "max_age", From: "168h0m0s", To: "24h0m0s", Destructive: true}}},
+		"topology.SiteError": &topology.SiteError{Fault: topology.FaultNoDomain, Field: "Network.Sites[osl]",
+			Reason: "has no domain", Remedy: "give it one of its own"},
 		"contract.BreakingError": &contract.BreakingError{Service: "maskin", Next: map[string]int{"maskin.server.resized": 2},
 			Changes: []contract.Change{{Type: "maskin.server.resized", Version: 1, Path: "size", Verdict: contract.Breaking, Rule: "required-property-removed", Text: "readers need it"}}},
 		"migrate.VersionError":  &migrate.VersionError{Schema: "messaging", Have: 3, Want: 4},
