@@ -139,6 +139,12 @@ type Config struct {
 	// would grow without end. Default false: the span is a child of the message's
 	// creation, and linked with it.
 	OwnTraces bool
+
+	// SettleSpans has a sampled attempt's span get a child for what the server is
+	// told of the message: ack, nak or term. No answer is awaited, so that it tells
+	// that, and when, and not how long. Default false: the verdict is an attribute
+	// of the attempt.
+	SettleSpans bool
 }
 
 // withDefaults fills what is zero. MaxAckPending and AckWait of the declaration

@@ -49,6 +49,7 @@ func (c *Consumer) bury(ctx context.Context, j *job, v verdict, beat *heartbeat)
 	c.ended(ctx, j, v)
 	c.sent(j.m, j.m.term(fmt.Sprintf("dead letter %s, class %s", b.letter, v.class)))
 	j.span.DeadLetter(b.letter, string(v.class))
+	c.traceSettlement(j, v)
 	j.traced(v)
 }
 

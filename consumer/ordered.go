@@ -257,6 +257,7 @@ func (c *Consumer) conclude(t *term, ticket *ticket, j *job, v verdict, beat *he
 		c.count.released.Add(1)
 		if t.stands() || j.m.replay { // a shutdown; after a take-over it is not ours to give
 			c.sent(j.m, j.m.nak(v.delay))
+			c.traceSettlement(j, v)
 		}
 		return
 	}
@@ -270,6 +271,7 @@ func (c *Consumer) conclude(t *term, ticket *ticket, j *job, v verdict, beat *he
 	if v.action == moved {
 		beat.stop()
 		c.ack(j)
+		c.traceSettlement(j, v)
 		t.lanes.leave(ticket)
 		return
 	}

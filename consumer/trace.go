@@ -86,6 +86,25 @@ func (j *job) known() telemetry.Message {
 	return m
 }
 
+// settlement is the word that the server is told.
+func (v verdict) settlement() string {
+	switch v.action {
+	case retry, release:
+		return "nak"
+	case bury, reject:
+		return "term"
+	}
+	return "ack"
+}
+
+// traceSettlement makes the span of telling the server, where that is wanted. Of a
+// parked message it knows nothing any more.
+func (c *Consumer) traceSettlement(j *job, v verdict) {
+	if c.cfg.SettleSpans && j.m.parked == nil {
+		c.traces.Settle(j.span, v.settlement(), j.subject)
+	}
+}
+
 // traced ends the span of an attempt.
 func (j *job) traced(v verdict) {
 	if j.span.Is() {

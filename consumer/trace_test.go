@@ -318,3 +318,36 @@ func TestGatheringHandlerMakesTheSpansItself(t *testing.T) {
 	b.settled(t)
 	require.Len(t, tr.spans.GetSpans(), 3)
 }
+
+// What the server is told of each delivery is a span of its own where that is
+// wanted, below the attempt; else it is an attribute only.
+func TestSettlementsAreSpansOnRequest(t *testing.T) {
+	t.Parallel()
+	for _, wanted := range []bool{true, false} {
+		b, tr := setup(t), newTracing()
+		b.run(t, b.config(tr.config, func(c *consumer.Config) { c.SettleSpans = wanted }), handle(func(_ context.Context, m received) error {
+			switch {
+			case m.Data.Hostname == "bad":
+				return envelope.Permanent(errBroken)
+			case m.Attempt == 1:
+				return errBroken
+			}
+			return nil
+		}))
+		b.publish(t, "good", "bad")
+		const on = " dv.maskin.evt.server.provisioned"
+		attempts := tr.await(t, "process"+on, 3)
+		if !wanted {
+			require.Len(t, tr.spans.GetSpans(), len(attempts))
+			continue
+		}
+		for word, verdict := range map[string]string{"nak": "retry", "ack": "ack", "term": "dead_letter"} {
+			s := tr.await(t, word+on, 1)[0]
+			require.Equal(t, trace.SpanKindClient, s.SpanKind)
+			require.Equal(t, "settle", attr(s, "messaging.operation.type"))
+			i := slices.IndexFunc(attempts, func(a tracetest.SpanStub) bool { return a.SpanContext.SpanID() == s.Parent.SpanID() })
+			require.GreaterOrEqual(t, i, 0)
+			require.Equal(t, verdict, attr(attempts[i], "messaging.nats.verdict"))
+		}
+	}
+}

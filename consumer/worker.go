@@ -321,6 +321,7 @@ func (c *Consumer) settle(ctx context.Context, j *job, v verdict, beat *heartbea
 	}
 	beat.stop()
 	defer j.traced(v)
+	c.traceSettlement(j, v)
 	switch v.action {
 	case ack:
 		c.acknowledge(j, v)

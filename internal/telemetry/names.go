@@ -37,6 +37,7 @@ const (
 	opCreate  = "create"
 	opSend    = "send"
 	opProcess = "process"
+	opSettle  = "settle" // whose spans begin with the word that is sent
 )
 
 // eventDeadLetter is the event on the span of a message that became one.

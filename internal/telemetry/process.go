@@ -125,6 +125,19 @@ func (s Span) Judged(verdict, errorType string) {
 	s.End(errorType)
 }
 
+// Settle makes the span of telling the server what became of a message: ack, nak or
+// term. It is a child of the attempt's, and over at once, since nobody waits for an
+// answer.
+func (p *Processor) Settle(attempt Span, word, on string) {
+	if !attempt.sampled() {
+		return
+	}
+	_, span := p.tracer.Start(attempt.Around(context.Background()), word+" "+on, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+		keySystem.String(system), keyOperation.String(word), keyOperationType.String(opSettle),
+		keyDestination.String(on), keyDurable.String(p.durable), keyStream.String(p.stream)))
+	span.End()
+}
+
 // processorKey is the context key; a type of its own cannot collide.
 type processorKey struct{}
 
