@@ -75,8 +75,8 @@ func TestRelayGetsOverAKilledDatabaseByItself(t *testing.T) {
 
 // The database is killed three times in the middle of a walk of many pages,
 // while a page is stored, the cursor is behind, and the page after it is read
-// ahead in memory. Each time ids of transactions that were rolled back are given
-// out again to newer events.
+// ahead in memory. Ids of transactions that were rolled back are given out again
+// to newer events, unless the server happened to write its log just before.
 //
 // A row of docs/DELIVERY.md.
 func TestDatabaseKilledInTheMiddleOfAWalkLosesAndReordersNothing(t *testing.T) {
@@ -98,6 +98,7 @@ func TestDatabaseKilledInTheMiddleOfAWalkLosesAndReordersNothing(t *testing.T) {
 		}
 	})
 	run(t, r)
+	twice := false
 	for kill := range 3 {
 		<-caught
 		require.True(t, writer.status(t).Walking)
@@ -108,9 +109,10 @@ func TestDatabaseKilledInTheMiddleOfAWalkLosesAndReordersNothing(t *testing.T) {
 			b.pool.Reset() // as behind a pooler: the relay does not notice at once
 		}
 		writer.enqueueOnKeys(t, counter, 30)
-		requireReused(t, writer, rolledBack)
+		twice = reused(t, writer, rolledBack) || twice
 		resume <- struct{}{}
 	}
+	require.True(t, twice, "no transaction id was given out twice: the test proves nothing")
 	writer.requireDrained(t)
 	writer.requireExact(t, counter)
 	requireReady(t, r)
