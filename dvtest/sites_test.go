@@ -49,6 +49,14 @@ func ends(t *testing.T, s *dvtest.TwoSites, replicas int) (a, b *end) {
 	return a, b
 }
 
+// flowing are two sites with flows both ways, ready for events.
+func flowing(t *testing.T) (s *dvtest.TwoSites, a, b *end) {
+	t.Helper()
+	s = dvtest.Sites(t, bothWays()...)
+	a, b = ends(t, s, 1)
+	return s, a, b
+}
+
 // publish stores n numbered events at the site.
 func (e *end) publish(t *testing.T, n int) {
 	t.Helper()
@@ -64,6 +72,13 @@ func (e *end) publish(t *testing.T, n int) {
 		}, soon, 10*time.Millisecond)
 		require.Equal(t, e.site.Name(), ack.Domain, "the other site stored it")
 	}
+}
+
+// publishBoth stores n more events at each site.
+func publishBoth(t *testing.T, n int, a, b *end) {
+	t.Helper()
+	a.publish(t, n)
+	b.publish(t, n)
 }
 
 const soon = 20 * time.Second
@@ -114,14 +129,11 @@ func TestEventsFlowBothWaysAndNowhereElse(t *testing.T) {
 
 func TestBothSitesGoOnWhileTheLinkIsCutAndTheCopyCatchesUp(t *testing.T) {
 	t.Parallel()
-	s := dvtest.Sites(t, bothWays()...)
-	a, b := ends(t, s, 1)
-	a.publish(t, 20)
-	b.publish(t, 20)
+	s, a, b := flowing(t)
+	publishBoth(t, 20, a, b)
 	requireBoth(t, a, b)
 	s.Cut()
-	a.publish(t, 100)
-	b.publish(t, 100)
+	publishBoth(t, 100, a, b)
 	a.requireHolds(t, "DV_MASKIN_EVT", a)
 	b.requireHolds(t, "DV_MASKIN_EVT", b)
 	s.Heal()
@@ -131,15 +143,12 @@ func TestBothSitesGoOnWhileTheLinkIsCutAndTheCopyCatchesUp(t *testing.T) {
 
 func TestNothingIsLostInABlackHole(t *testing.T) {
 	t.Parallel()
-	s := dvtest.Sites(t, bothWays()...)
-	a, b := ends(t, s, 1)
-	a.publish(t, 20)
-	b.publish(t, 20)
+	s, a, b := flowing(t)
+	publishBoth(t, 20, a, b)
 	requireBoth(t, a, b)
 	s.BlackHole()
 	passed := s.Passed()
-	a.publish(t, 100)
-	b.publish(t, 100)
+	publishBoth(t, 100, a, b)
 	require.Equal(t, passed, s.Passed(), "the hole leaks")
 	s.Heal()
 	requireBoth(t, a, b)
@@ -147,16 +156,14 @@ func TestNothingIsLostInABlackHole(t *testing.T) {
 
 func TestNothingIsLostOverAFlappingLink(t *testing.T) {
 	t.Parallel()
-	s := dvtest.Sites(t, bothWays()...)
-	a, b := ends(t, s, 1)
+	s, a, b := flowing(t)
 	flapped := make(chan struct{})
 	go func() {
 		defer close(flapped)
 		s.Flap(t, 5, 300*time.Millisecond)
 	}()
 	for done := false; !done; {
-		a.publish(t, 5)
-		b.publish(t, 5)
+		publishBoth(t, 5, a, b)
 		select {
 		case <-flapped:
 			done = true
@@ -169,20 +176,16 @@ func TestNothingIsLostOverAFlappingLink(t *testing.T) {
 
 func TestASlowLinkDelaysAndLosesNothing(t *testing.T) {
 	t.Parallel()
-	s := dvtest.Sites(t, bothWays()...)
-	a, b := ends(t, s, 1)
+	s, a, b := flowing(t)
 	s.Latency(200 * time.Millisecond)
-	a.publish(t, 200)
-	b.publish(t, 200)
+	publishBoth(t, 200, a, b)
 	requireBoth(t, a, b)
 }
 
 func TestEachSiteMayRestart(t *testing.T) {
 	t.Parallel()
-	s := dvtest.Sites(t, bothWays()...)
-	a, b := ends(t, s, 1)
-	a.publish(t, 20)
-	b.publish(t, 20)
+	s, a, b := flowing(t)
+	publishBoth(t, 20, a, b)
 	for _, restarted := range []*end{a, b} {
 		restarted.site.Stop()
 		other := map[*end]*end{a: b, b: a}[restarted]
@@ -204,11 +207,9 @@ func TestClusteredSitesCatchUpOverALeaderChange(t *testing.T) {
 	s := dvtest.ClusteredSites(t, flows...)
 	t.Logf("sites in %s", time.Since(began))
 	a, b := ends(t, s, 3)
-	a.publish(t, 20)
-	b.publish(t, 20)
+	publishBoth(t, 20, a, b)
 	s.Cut()
-	a.publish(t, 50)
-	b.publish(t, 50)
+	publishBoth(t, 50, a, b)
 	s.Heal()
 	b.site.StepDownStream(t, copyAtB)
 	a.site.StepDownStream(t, "DV_MASKIN_EVT")
@@ -261,8 +262,7 @@ func TestCommandsToTheOtherSiteArriveBesideTheLocalOnes(t *testing.T) {
 // the rights that are written it does not, in either direction.
 func TestAFlowOfManyMegabytesDoesNotStandStill(t *testing.T) {
 	t.Parallel()
-	s := dvtest.Sites(t, bothWays()...)
-	a, b := ends(t, s, 1)
+	_, a, b := flowing(t)
 	const messages, bytes = 6000, 1000
 	for _, e := range []*end{a, b} {
 		// Published without waiting: what the stream holds is what counts.
@@ -281,8 +281,7 @@ func TestAFlowOfManyMegabytesDoesNotStandStill(t *testing.T) {
 // After a cut that lost the server's question, Resume makes it ask again at once.
 func TestResumeIsHarmlessWhereNothingIsWrong(t *testing.T) {
 	t.Parallel()
-	s := dvtest.Sites(t, bothWays()...)
-	a, b := ends(t, s, 1)
+	s, a, b := flowing(t)
 	a.publish(t, 30)
 	b.requireHolds(t, copyAtB, a)
 	there := s.Network().StreamOf(bothWays()[0])
@@ -300,8 +299,7 @@ func TestResumeIsHarmlessWhereNothingIsWrong(t *testing.T) {
 // A copy whose sources somebody removed, or changed, is found and put right.
 func TestVerifyFindsASourceThatIsNotAsDeclaredAndApplyPutsItRight(t *testing.T) {
 	t.Parallel()
-	s := dvtest.Sites(t, bothWays()...)
-	a, b := ends(t, s, 1)
+	s, a, b := flowing(t)
 	js := b.conn.JetStream()
 	set := topology.Set{Service: subject.Maskin, Streams: []topology.Stream{topology.Events(subject.Maskin, topology.Limits{})}}
 	here := s.Network().At(dvtest.SiteB, set)
