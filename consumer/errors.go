@@ -1,12 +1,14 @@
 package consumer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime"
 	"strings"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/panics"
 )
 
 // Sentinels, for errors.Is.
@@ -103,27 +105,8 @@ func newPanicError(value any) *PanicError {
 	stack := make([]byte, maxStack)
 	return &PanicError{
 		Value:    clip(fmt.Sprint(value), maxErrorText),
-		Location: panicLocation(),
+		Location: cmp.Or(panics.Location(), "unknown"),
 		Stack:    stack[:runtime.Stack(stack, false)],
-	}
-}
-
-// panicLocation walks from the deferred function through the runtime to the
-// first frame of other code: the one that panicked.
-func panicLocation() string {
-	pcs := make([]uintptr, 32)
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
-	panicking := false
-	for {
-		frame, more := frames.Next()
-		inRuntime := strings.HasPrefix(frame.Function, "runtime.")
-		if panicking && !inRuntime {
-			return fmt.Sprintf("%s:%d", frame.Function, frame.Line)
-		}
-		panicking = panicking || inRuntime && strings.HasSuffix(frame.Function, "panic")
-		if !more {
-			return "unknown"
-		}
 	}
 }
 

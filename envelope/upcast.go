@@ -5,7 +5,8 @@ import (
 	"maps"
 	"runtime"
 	"slices"
-	"strings"
+
+	"codeberg.org/dataverket/messaging/internal/panics"
 )
 
 // Upcaster carries data of an older schema version forward, so that a handler of
@@ -76,20 +77,10 @@ func panicFault(v any) error {
 	if own, ok := v.(runtime.Error); ok {
 		text = own.Error()
 	}
-	pcs := make([]uintptr, 32)
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
-	panicking := false
-	for {
-		frame, more := frames.Next()
-		inRuntime := strings.HasPrefix(frame.Function, "runtime.")
-		if panicking && !inRuntime {
-			return fmt.Errorf("the upcaster panicked with %s at %s:%d", text, frame.Function, frame.Line)
-		}
-		panicking = panicking || inRuntime && strings.HasSuffix(frame.Function, "panic")
-		if !more {
-			return fmt.Errorf("the upcaster panicked with %s", text)
-		}
+	if at := panics.Location(); at != "" {
+		text += " at " + at
 	}
+	return fmt.Errorf("the upcaster panicked with %s", text)
 }
 
 // upcasts holds the ways to T from its older versions.

@@ -32,6 +32,7 @@ var layers = map[string]int{
 	"internal/strictjson": level0,
 	"internal/backoff":    level0,
 	"internal/failpoint":  level0,
+	"internal/panics":     level0,
 	"internal/testsignal": level0,
 	"health":              level0,
 	"envelope":            level1,
