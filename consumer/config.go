@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"codeberg.org/dataverket/messaging/internal/backoff"
+	"codeberg.org/dataverket/messaging/internal/bounds"
 	"codeberg.org/dataverket/messaging/topology"
 )
 
@@ -199,46 +200,27 @@ func (c Config) declarationFaults() []error {
 	return faults
 }
 
-// boundFaults checks the numbers against one table, so that no field can be
-// forgotten in prose and present in code.
+// boundFaults checks the numbers.
 func (c Config) boundFaults() []error {
-	bounds := []struct {
-		field          string
-		value, low, hi int64
-		duration       bool
-		why            string
-	}{
-		{"Concurrency", int64(c.Concurrency), 1, int64(min(c.Consumer.MaxAckPending, maxConcurrency)), false,
-			"the durable's MaxAckPending, at most 1000: workers beyond it would never get a message"},
-		{"MaxAttempts", int64(c.MaxAttempts), 1, 1000, false, "the server never gives up by itself, so the library must"},
-		{"RetryInitial", int64(c.RetryInitial), int64(time.Millisecond), int64(c.RetryMax), true,
-			"the upper bound is RetryMax: a shorter delay would burn all attempts in an instant"},
-		{"RetryMax", int64(c.RetryMax), int64(time.Millisecond), int64(c.maxDelay()), true,
-			"a delayed message holds one of the durable's MaxAckPending places, unless there is a Store to park it in and MaxAckPending is not 1"},
-		{"ParkAfter", int64(c.ParkAfter), int64(time.Millisecond), int64(MaxRetryAfter), true,
-			"until then a delayed message holds one of the durable's MaxAckPending places"},
-		{"MaxParked", int64(c.MaxParked), 1, 10_000_000, false, "the table must stay bounded"},
-		{"HandlerTimeout", int64(c.HandlerTimeout), int64(time.Millisecond), int64(24 * time.Hour), true,
-			"longer work belongs to a task"},
-		{"DrainTimeout", int64(c.DrainTimeout), int64(time.Millisecond), int64(10 * time.Minute), true,
-			"stay below what the orchestrator waits before it kills the process"},
-	}
 	var faults []error
 	if c.MassFailure == 1 || c.MassFailure > 10_000 {
 		faults = append(faults, fmt.Errorf("consumer: Config.MassFailure: %d is out of range; use 2 to 10000, or a negative number to turn it off", c.MassFailure))
 	}
-	for _, b := range bounds {
-		if b.value >= b.low && b.value <= b.hi {
-			continue
-		}
-		text := func(n int64) string { return fmt.Sprint(n) }
-		if b.duration {
-			text = func(n int64) string { return time.Duration(n).String() }
-		}
-		faults = append(faults, fmt.Errorf("consumer: Config.%s: %s is out of range; use %s to %s (%s)",
-			b.field, text(b.value), text(b.low), text(b.hi), b.why))
-	}
-	return faults
+	return append(faults, bounds.Check("consumer: Config.",
+		bounds.Of("Concurrency", c.Concurrency, 1, min(c.Consumer.MaxAckPending, maxConcurrency),
+			"the durable's MaxAckPending, at most 1000: workers beyond it would never get a message"),
+		bounds.Of("MaxAttempts", c.MaxAttempts, 1, 1000, "the server never gives up by itself, so the library must"),
+		bounds.Of("RetryInitial", c.RetryInitial, time.Millisecond, c.RetryMax,
+			"the upper bound is RetryMax: a shorter delay would burn all attempts in an instant"),
+		bounds.Of("RetryMax", c.RetryMax, time.Millisecond, c.maxDelay(),
+			"a delayed message holds one of the durable's MaxAckPending places, unless there is a Store to park it in and MaxAckPending is not 1"),
+		bounds.Of("ParkAfter", c.ParkAfter, time.Millisecond, MaxRetryAfter,
+			"until then a delayed message holds one of the durable's MaxAckPending places"),
+		bounds.Of("MaxParked", c.MaxParked, 1, 10_000_000, "the table must stay bounded"),
+		bounds.Of("HandlerTimeout", c.HandlerTimeout, time.Millisecond, 24*time.Hour, "longer work belongs to a task"),
+		bounds.Of("DrainTimeout", c.DrainTimeout, time.Millisecond, 10*time.Minute,
+			"stay below what the orchestrator waits before it kills the process"),
+	)...)
 }
 
 // retry returns the delays between attempts.

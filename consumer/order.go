@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/bounds"
 )
 
 // Bounds and defaults of an Order.
@@ -136,12 +137,10 @@ func (c Config) orderFaults(dead DeadLetterer) []error {
 	if _, ok := dead.(LetterState); c.Order.HoldKey && dead != nil && !ok {
 		faults = append(faults, errors.New("consumer: Config.Order.HoldKey: dead cannot tell whether a letter is closed; pass the queue of dlq.Open"))
 	}
-	if ttl := c.Order.LeaseTTL; ttl < minLeaseTTL || ttl > maxLeaseTTL {
-		faults = append(faults, fmt.Errorf("consumer: Config.Order.LeaseTTL: %v is out of range; use %v to %v (it is how long a dead instance holds the durable up)", ttl, minLeaseTTL, maxLeaseTTL))
-	}
-	if n := c.Order.MaxAhead; n < minAhead || n > maxAhead {
-		faults = append(faults, fmt.Errorf("consumer: Config.Order.MaxAhead: %d is out of range; use %d to %d (so many messages come again at a take-over)", n, minAhead, maxAhead))
-	}
+	faults = append(faults, bounds.Check("consumer: Config.Order.",
+		bounds.Of("LeaseTTL", c.Order.LeaseTTL, minLeaseTTL, maxLeaseTTL, "it is how long a dead instance holds the durable up"),
+		bounds.Of("MaxAhead", c.Order.MaxAhead, minAhead, maxAhead, "so many messages come again at a take-over"),
+	)...)
 	if o := c.Order; o.Shards < 0 || o.Shards > maxShards || o.Shard < 0 || o.Shard >= max(o.Shards, 1) {
 		faults = append(faults, fmt.Errorf("consumer: Config.Order.Shard: %d of %d is out of range; use 0 to Shards-1, and at most %d Shards (each reads the whole stream)", o.Shard, o.Shards, maxShards))
 	}

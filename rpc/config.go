@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"codeberg.org/dataverket/messaging/internal/bounds"
 	"codeberg.org/dataverket/messaging/subject"
 )
 
@@ -57,10 +58,10 @@ func (c ClientConfig) withDefaults() ClientConfig {
 }
 
 func (c ClientConfig) faults() []error {
-	faults := check("ClientConfig", []bound{
-		{"MaxTimeout", int64(c.MaxTimeout), int64(time.Millisecond), int64(maxTimeout), true, "longer work is a command with a task"},
-		{"MaxRequest", int64(c.MaxRequest), minBody, maxBody, false, "the broker's max_payload less 32 KiB"},
-	})
+	faults := bounds.Check("rpc: ClientConfig.",
+		bounds.Of("MaxTimeout", c.MaxTimeout, time.Millisecond, maxTimeout, "longer work is a command with a task"),
+		bounds.Of("MaxRequest", c.MaxRequest, minBody, maxBody, "the broker's max_payload less 32 KiB"),
+	)
 	if c.Service != 0 && !c.Service.Valid() {
 		faults = append(faults, errors.New("rpc: ClientConfig.Service: is not a known service; use a constant of package subject"))
 	}
@@ -123,14 +124,14 @@ func (c ServerConfig) withDefaults() ServerConfig {
 var semantic = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$`)
 
 func (c ServerConfig) faults() []error {
-	faults := check("ServerConfig", []bound{
-		{"Concurrency", int64(c.Concurrency), 1, maxConcurrency, false, "each holds a request in memory"},
-		{"MaxTimeout", int64(c.MaxTimeout), int64(time.Millisecond), int64(maxTimeout), true, "longer work is a command with a task"},
-		{"MaxRequest", int64(c.MaxRequest), minBody, maxBody, false, "the broker's max_payload less 32 KiB"},
-		{"MaxReply", int64(c.MaxReply), minBody, maxBody, false, "the broker's max_payload less 32 KiB"},
-		{"DrainTimeout", int64(c.DrainTimeout), int64(time.Millisecond), int64(10 * time.Minute), true,
-			"stay below what the orchestrator waits before it kills the process"},
-	})
+	faults := bounds.Check("rpc: ServerConfig.",
+		bounds.Of("Concurrency", c.Concurrency, 1, maxConcurrency, "each holds a request in memory"),
+		bounds.Of("MaxTimeout", c.MaxTimeout, time.Millisecond, maxTimeout, "longer work is a command with a task"),
+		bounds.Of("MaxRequest", c.MaxRequest, minBody, maxBody, "the broker's max_payload less 32 KiB"),
+		bounds.Of("MaxReply", c.MaxReply, minBody, maxBody, "the broker's max_payload less 32 KiB"),
+		bounds.Of("DrainTimeout", c.DrainTimeout, time.Millisecond, 10*time.Minute,
+			"stay below what the orchestrator waits before it kills the process"),
+	)
 	if !c.Service.Valid() {
 		faults = append(faults, errors.New("rpc: ServerConfig.Service: is not set; use a constant of package subject"))
 	}
@@ -145,30 +146,6 @@ func setDefault[T comparable](field *T, value T) {
 	if *field == zero {
 		*field = value
 	}
-}
-
-// bound is the range of one field of a config.
-type bound struct {
-	field          string
-	value, low, hi int64
-	duration       bool
-	why            string
-}
-
-// check returns a fault for each field out of its range.
-func check(config string, bounds []bound) (faults []error) {
-	for _, b := range bounds {
-		if b.value >= b.low && b.value <= b.hi {
-			continue
-		}
-		text := func(n int64) string { return fmt.Sprint(n) }
-		if b.duration {
-			text = func(n int64) string { return time.Duration(n).String() }
-		}
-		faults = append(faults, fmt.Errorf("rpc: %s.%s: %s is out of range; use %s to %s (%s)",
-			config, b.field, text(b.value), text(b.low), text(b.hi), b.why))
-	}
-	return faults
 }
 
 // room returns how large a body may be on nc: the configured size, and less where

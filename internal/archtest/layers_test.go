@@ -31,6 +31,7 @@ var layers = map[string]int{
 	"subject":             level0,
 	"internal/strictjson": level0,
 	"internal/backoff":    level0,
+	"internal/bounds":     level0,
 	"internal/failpoint":  level0,
 	"internal/panics":     level0,
 	"internal/testsignal": level0,
