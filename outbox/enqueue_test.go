@@ -213,7 +213,8 @@ func TestNewReportsEveryFault(t *testing.T) {
 		require.ErrorContains(t, err, part)
 	}
 	_, err = outbox.NewRelay(nil, nil, nil, outbox.RelayConfig{LeaseTTL: 1, PageRows: -1})
-	for _, part := range []string{"out is nil", "pool is nil", "js is nil", "LeaseTTL", "PageRows"} {
+	for _, part := range []string{"out is nil", "pool is nil", "js is nil",
+		"RelayConfig.LeaseTTL: 1ns is out of range; use 1s to 1m0s (", "RelayConfig.PageRows: -1 is out of range; use 1 to 100000 (rows)"} {
 		require.ErrorContains(t, err, part)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"codeberg.org/dataverket/messaging/internal/bounds"
 	"codeberg.org/dataverket/messaging/topology"
 )
 
@@ -71,29 +72,18 @@ func defaultHolder() string {
 
 // faults checks every field against its bounds.
 func (c RelayConfig) faults() []error {
-	bounds := []struct {
-		field          string
-		value, low, hi int64
-		unit           int64
-		why            string
-	}{
-		{"LeaseTTL", int64(c.LeaseTTL), int64(time.Second), int64(time.Minute), int64(time.Second), "seconds: shorter ones lose the lease in a pause, longer ones delay fail-over"},
-		{"PollInterval", int64(c.PollInterval), int64(time.Millisecond), int64(time.Minute), int64(time.Millisecond), "milliseconds"},
-		{"PageRows", int64(c.PageRows), 1, 100_000, 1, "rows"},
-		{"PageBytes", int64(c.PageBytes), 1 << 10, 1 << 30, 1, "bytes"},
-		{"MaxPending", int64(c.MaxPending), 1, 100_000, 1, "messages"},
-		{"MaxParked", int64(c.MaxParked), 1, 100_000, 1, "keys"},
-		{"AckTimeout", int64(c.AckTimeout), int64(100 * time.Millisecond), int64(time.Minute), int64(time.Millisecond), "milliseconds; well below the duplicate window, so that a resend is recognised"},
-		{"DrainTimeout", int64(c.DrainTimeout), int64(100 * time.Millisecond), int64(10 * time.Minute), int64(time.Millisecond), "milliseconds"},
-		{"ProbeInterval", int64(c.ProbeInterval), int64(10 * time.Millisecond), int64(10 * time.Minute), int64(time.Millisecond), "milliseconds: until then a loss may go unnoticed"},
-	}
-	var faults []error
-	for _, b := range bounds {
-		if b.value < b.low || b.value > b.hi {
-			faults = append(faults, fmt.Errorf("outbox: RelayConfig.%s: %d is out of range; use %d to %d %s",
-				b.field, b.value/b.unit, b.low/b.unit, b.hi/b.unit, b.why))
-		}
-	}
+	faults := bounds.Check("outbox: RelayConfig.",
+		bounds.Of("LeaseTTL", c.LeaseTTL, time.Second, time.Minute, "shorter ones lose the lease in a pause, longer ones delay fail-over"),
+		bounds.Of("PollInterval", c.PollInterval, time.Millisecond, time.Minute, ""),
+		bounds.Of("PageRows", c.PageRows, 1, 100_000, "rows"),
+		bounds.Of("PageBytes", c.PageBytes, 1<<10, 1<<30, "bytes"),
+		bounds.Of("MaxPending", c.MaxPending, 1, 100_000, "messages"),
+		bounds.Of("MaxParked", c.MaxParked, 1, 100_000, "keys"),
+		bounds.Of("AckTimeout", c.AckTimeout, 100*time.Millisecond, time.Minute,
+			"well below the duplicate window, so that a resend is recognised"),
+		bounds.Of("DrainTimeout", c.DrainTimeout, 100*time.Millisecond, 10*time.Minute, ""),
+		bounds.Of("ProbeInterval", c.ProbeInterval, 10*time.Millisecond, 10*time.Minute, "until then a loss may go unnoticed"),
+	)
 	if c.Retention >= 0 && (c.Retention < time.Minute || c.Retention > 90*24*time.Hour) {
 		faults = append(faults, fmt.Errorf("outbox: RelayConfig.Retention: %v is out of range; use 1m to 2160h (90 days), or a negative one to keep rows for ever", c.Retention))
 	}
