@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -151,29 +152,22 @@ type Config struct {
 // withDefaults fills what is zero. MaxAckPending and AckWait of the declaration
 // have the defaults of package topology.
 func (c Config) withDefaults() Config {
-	setDefault(&c.Consumer.MaxAckPending, topology.DefaultMaxAckPending)
-	setDefault(&c.Consumer.AckWait, topology.DefaultAckWait)
-	setDefault(&c.Concurrency, min(c.Consumer.MaxAckPending, maxConcurrency))
-	setDefault(&c.MaxAttempts, DefaultMaxAttempts)
-	setDefault(&c.ParkAfter, defaultParkAfter)
-	setDefault(&c.MaxParked, defaultMaxParked)
-	setDefault(&c.MassFailure, defaultMassFailure)
-	setDefault(&c.RetryMax, defaultRetryMax)
-	setDefault(&c.RetryInitial, min(defaultRetryInitial, max(c.RetryMax, time.Millisecond)))
-	setDefault(&c.HandlerTimeout, defaultHandlerTimeout)
-	setDefault(&c.DrainTimeout, defaultDrainTimeout)
+	c.Consumer.MaxAckPending = cmp.Or(c.Consumer.MaxAckPending, topology.DefaultMaxAckPending)
+	c.Consumer.AckWait = cmp.Or(c.Consumer.AckWait, topology.DefaultAckWait)
+	c.Concurrency = cmp.Or(c.Concurrency, min(c.Consumer.MaxAckPending, maxConcurrency))
+	c.MaxAttempts = cmp.Or(c.MaxAttempts, DefaultMaxAttempts)
+	c.ParkAfter = cmp.Or(c.ParkAfter, defaultParkAfter)
+	c.MaxParked = cmp.Or(c.MaxParked, defaultMaxParked)
+	c.MassFailure = cmp.Or(c.MassFailure, defaultMassFailure)
+	c.RetryMax = cmp.Or(c.RetryMax, defaultRetryMax)
+	c.RetryInitial = cmp.Or(c.RetryInitial, min(defaultRetryInitial, max(c.RetryMax, time.Millisecond)))
+	c.HandlerTimeout = cmp.Or(c.HandlerTimeout, defaultHandlerTimeout)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, defaultDrainTimeout)
 	c.Order = c.Order.withDefaults()
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
 	return c
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // faults returns everything that is wrong with a Config whose defaults are

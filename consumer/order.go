@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -120,8 +121,8 @@ func (o *Order) withDefaults() *Order {
 		return nil
 	}
 	filled := *o
-	setDefault(&filled.LeaseTTL, DefaultLeaseTTL)
-	setDefault(&filled.MaxAhead, DefaultMaxAhead)
+	filled.LeaseTTL = cmp.Or(filled.LeaseTTL, DefaultLeaseTTL)
+	filled.MaxAhead = cmp.Or(filled.MaxAhead, DefaultMaxAhead)
 	return &filled
 }
 

@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,14 +104,9 @@ func (e *HorizonError) Error() string {
 
 // withDefaults fills what was left zero.
 func (c JanitorConfig) withDefaults() JanitorConfig {
-	for _, d := range []struct {
-		field *time.Duration
-		value time.Duration
-	}{{&c.Horizon, envelope.DefaultHorizon}, {&c.Rewind, defaultRewind}, {&c.Interval, defaultInterval}} {
-		if *d.field == 0 {
-			*d.field = d.value
-		}
-	}
+	c.Horizon = cmp.Or(c.Horizon, envelope.DefaultHorizon)
+	c.Rewind = cmp.Or(c.Rewind, defaultRewind)
+	c.Interval = cmp.Or(c.Interval, defaultInterval)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
@@ -12,23 +13,23 @@ import (
 )
 
 func (c RelayConfig) withDefaults(pollOnly bool) RelayConfig {
-	setDefault(&c.Holder, defaultHolder())
-	setDefault(&c.LeaseTTL, 6*time.Second)
+	c.Holder = cmp.Or(c.Holder, defaultHolder())
+	c.LeaseTTL = cmp.Or(c.LeaseTTL, 6*time.Second)
 	if pollOnly {
-		setDefault(&c.PollInterval, 100*time.Millisecond)
+		c.PollInterval = cmp.Or(c.PollInterval, 100*time.Millisecond)
 	}
 	// Just below the second after which pgxpool tests an idle connection with
 	// a statement of its own.
-	setDefault(&c.PollInterval, 950*time.Millisecond)
-	setDefault(&c.PageRows, 2000)
-	setDefault(&c.PageBytes, 4<<20)
-	setDefault(&c.MaxPending, 1000)
-	setDefault(&c.MaxParked, 100)
-	setDefault(&c.AckTimeout, 5*time.Second)
-	setDefault(&c.DrainTimeout, 5*time.Second)
-	setDefault(&c.ProbeInterval, 30*time.Second)
-	setDefault(&c.Retention, 24*time.Hour)
-	setDefault(&c.MaxAge, time.Minute)
+	c.PollInterval = cmp.Or(c.PollInterval, 950*time.Millisecond)
+	c.PageRows = cmp.Or(c.PageRows, 2000)
+	c.PageBytes = cmp.Or(c.PageBytes, 4<<20)
+	c.MaxPending = cmp.Or(c.MaxPending, 1000)
+	c.MaxParked = cmp.Or(c.MaxParked, 100)
+	c.AckTimeout = cmp.Or(c.AckTimeout, 5*time.Second)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, 5*time.Second)
+	c.ProbeInterval = cmp.Or(c.ProbeInterval, 30*time.Second)
+	c.Retention = cmp.Or(c.Retention, 24*time.Hour)
+	c.MaxAge = cmp.Or(c.MaxAge, time.Minute)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -43,8 +44,8 @@ func (c RelayConfig) atSite(set topology.Set) (RelayConfig, []error) {
 	if !ok {
 		return c, nil // one site, or a set that outbox.New has refused
 	}
-	setDefault(&c.Site, site.Name)
-	setDefault(&c.Domain, site.Domain)
+	c.Site = cmp.Or(c.Site, site.Name)
+	c.Domain = cmp.Or(c.Domain, site.Domain)
 	var faults []error
 	if c.Site != site.Name {
 		faults = append(faults, fmt.Errorf("outbox: RelayConfig.Site: is %.40q, and the outbox's Set is of site %s; leave it, or make the Set with Network.At", c.Site, site.Name))
@@ -53,13 +54,6 @@ func (c RelayConfig) atSite(set topology.Set) (RelayConfig, []error) {
 		faults = append(faults, fmt.Errorf("outbox: RelayConfig.Domain: is %.64q, and site %s has the domain %s; leave it, or correct the Network", c.Domain, site.Name, site.Domain))
 	}
 	return c, faults
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 func defaultHolder() string {

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -52,8 +53,8 @@ type ClientConfig struct {
 }
 
 func (c ClientConfig) withDefaults() ClientConfig {
-	setDefault(&c.MaxTimeout, DefaultMaxTimeout)
-	setDefault(&c.MaxRequest, DefaultMaxBody)
+	c.MaxTimeout = cmp.Or(c.MaxTimeout, DefaultMaxTimeout)
+	c.MaxRequest = cmp.Or(c.MaxRequest, DefaultMaxBody)
 	return c
 }
 
@@ -108,12 +109,12 @@ type ServerConfig struct {
 }
 
 func (c ServerConfig) withDefaults() ServerConfig {
-	setDefault(&c.Version, defaultVersion)
-	setDefault(&c.Concurrency, defaultConcurrency)
-	setDefault(&c.MaxTimeout, DefaultMaxTimeout)
-	setDefault(&c.MaxRequest, DefaultMaxBody)
-	setDefault(&c.MaxReply, DefaultMaxBody)
-	setDefault(&c.DrainTimeout, defaultDrainTimeout)
+	c.Version = cmp.Or(c.Version, defaultVersion)
+	c.Concurrency = cmp.Or(c.Concurrency, defaultConcurrency)
+	c.MaxTimeout = cmp.Or(c.MaxTimeout, DefaultMaxTimeout)
+	c.MaxRequest = cmp.Or(c.MaxRequest, DefaultMaxBody)
+	c.MaxReply = cmp.Or(c.MaxReply, DefaultMaxBody)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, defaultDrainTimeout)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -139,13 +140,6 @@ func (c ServerConfig) faults() []error {
 		faults = append(faults, fmt.Errorf("rpc: ServerConfig.Version: %.40q is not a semantic version; write it as 1.4.0", c.Version))
 	}
 	return faults
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // room returns how large a body may be on nc: the configured size, and less where

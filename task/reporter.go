@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,9 +66,7 @@ func NewReporter(pool *pgxpool.Pool, out Enqueuer, cfg ReporterConfig) (*Reporte
 	if err != nil {
 		faults = append(faults, fmt.Errorf("task: ReporterConfig.Schema: %w", err))
 	}
-	if cfg.Interval == 0 {
-		cfg.Interval = defaultInterval
-	}
+	cfg.Interval = cmp.Or(cfg.Interval, defaultInterval)
 	if cfg.Interval < minInterval || cfg.Interval > maxInterval {
 		faults = append(faults, fmt.Errorf("task: ReporterConfig.Interval: %v is out of range; use %v to %v, or 0 for the default", cfg.Interval, minInterval, maxInterval))
 	}
