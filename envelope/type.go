@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 
+	"codeberg.org/dataverket/messaging/internal/jsontype"
 	"codeberg.org/dataverket/messaging/subject"
 )
 
@@ -157,17 +158,12 @@ func (t Type[T]) complete(spec string, err error, older []Upcaster[T]) (Type[T],
 }
 
 // marshalsToObject refuses the Go types that can never be a payload, when the
-// contract is declared rather than when the first message fails (requirement
-// E2). Types that marshal themselves are believed; [New] looks at the result.
+// contract is declared rather than when the first message fails (requirement E2).
+// [New] looks at what a type that marshals itself wrote. A map may be a payload, and
+// not the body of a call, which package rpc reads by the names of its fields: a
+// contract describes a map by what its values are.
 func marshalsToObject(t reflect.Type) bool {
-	marshaler := reflect.TypeFor[json.Marshaler]()
-	if t.Implements(marshaler) || reflect.PointerTo(t).Implements(marshaler) {
-		return true
-	}
-	if t.Kind() == reflect.Pointer {
-		return marshalsToObject(t.Elem())
-	}
-	return t.Kind() == reflect.Struct || t.Kind() == reflect.Map
+	return jsontype.ToObject(t, reflect.Struct, reflect.Map)
 }
 
 // Name returns the type's name on the wire.

@@ -1,13 +1,13 @@
 package rpc
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
 	"strings"
 
+	"codeberg.org/dataverket/messaging/internal/jsontype"
 	"codeberg.org/dataverket/messaging/internal/strictjson"
 	"codeberg.org/dataverket/messaging/subject"
 )
@@ -120,18 +120,11 @@ func (op Operation[T, R]) String() string {
 
 func (c *contract) String() string { return c.name + " v" + c.version }
 
-// marshalsToObject refuses the Go types that can never be a body, and maps, whose
-// names no schema can list. Types that marshal themselves are believed; what they
-// wrote is looked at.
-func marshalsToObject(t reflect.Type) bool {
-	return marshalsItself(t) || t.Kind() == reflect.Struct ||
-		t.Kind() == reflect.Pointer && marshalsToObject(t.Elem())
-}
-
-func marshalsItself(t reflect.Type) bool {
-	marshaler := reflect.TypeFor[json.Marshaler]()
-	return t.Implements(marshaler) || reflect.PointerTo(t).Implements(marshaler)
-}
+// marshalsToObject refuses the Go types that can never be a body, and maps, which
+// may be the data of a message: a body is read by the names of its fields, and those
+// of a map no schema can list. encode looks at what a type that marshals itself
+// wrote.
+func marshalsToObject(t reflect.Type) bool { return jsontype.ToObject(t, reflect.Struct) }
 
 // maxKnownNames is what a strictjson.Names can hold. A larger struct is read
 // without them: names that differ in case are then only refused when both come.
@@ -142,7 +135,7 @@ func fieldNames(t reflect.Type) *strictjson.Names {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if t.Kind() != reflect.Struct || marshalsItself(t) {
+	if t.Kind() != reflect.Struct || jsontype.MarshalsItself(t) {
 		return strictjson.NewNames()
 	}
 	var names []string

@@ -33,6 +33,7 @@ var layers = map[string]int{
 	"internal/backoff":    level0,
 	"internal/bounds":     level0,
 	"internal/failpoint":  level0,
+	"internal/jsontype":   level0,
 	"internal/panics":     level0,
 	"internal/testsignal": level0,
 	"health":              level0,
