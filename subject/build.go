@@ -17,6 +17,21 @@ func Evt(s Service, entity, verb string) (Subject, error) {
 	return build(FamilyEvent, s, entity, verb)
 }
 
+// CmdAt returns the subject on which a command to service s at another site waits
+// until that site fetches it: dv.xdc.<site>.<service>.cmd.<action>. It arrives on
+// that of [Cmd].
+func CmdAt(site string, s Service, action string) (Subject, error) {
+	err := check(FamilySiteCommand, s, []string{action})
+	if fault := siteFault(site); fault != "" {
+		err = errors.Join(newError("site", site, fault), err)
+	}
+	if err != nil {
+		return Subject{}, err
+	}
+	head := siteHead(site, s)
+	return Subject{text: head + action, tail: uint8(len(head)), family: FamilySiteCommand, service: s}, nil
+}
+
 // TaskEvt returns the subject of a task event: dv.task.evt.<verb>. Any verb that
 // is a token is accepted: the decision names a minimum set, not a closed one.
 func TaskEvt(verb string) (Subject, error) {

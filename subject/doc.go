@@ -36,6 +36,7 @@
 //	dead letter       dv.<service>.dlq.<original>          DLQ      dv.plattform.dlq.dv.maskin.evt.server.provisioned
 //	dead letter mark  dv.<service>.dlqmark.<letter id>     DLQMark  dv.plattform.dlqmark.l + 40 hex digits
 //	replay            dv.<service>.replay.<durable>        Replay   dv.plattform.replay.plattform__from_maskin
+//	command to a site dv.xdc.<site>.<service>.cmd.<action> CmdAt    dv.xdc.trd1.maskin.cmd.provision
 //
 // where
 //
@@ -43,8 +44,12 @@
 //	action, entity, verb, operation, durable
 //	           = token
 //	token      = a…z { a…z | 0…9 | "_" }       at most MaxToken bytes
+//	site       = token                         at most MaxSite bytes, none of cmd, evt, dlq, dlqmark, replay
 //	letter id  = "l" 40 × ( 0…9 | a…f )
 //	original   = any concrete NATS subject     at most MaxOriginal bytes
+//
+// A command to a site waits at the site that sends it, and arrives on the subject of
+// the command.
 //
 // The set of services is closed (requirement S2). The service of a command or a
 // call is the addressed one, that of an event the emitting one, that of a dead

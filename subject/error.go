@@ -17,7 +17,7 @@ const maxInput = 160
 // An Error is immutable by convention and safe for concurrent use.
 type Error struct {
 	// What names the refused part: "subject", "filter", "service", "action",
-	// "entity", "verb", "operation", "original", "durable" or "letter id".
+	// "entity", "verb", "operation", "original", "durable", "letter id" or "site".
 	What string
 	// Input is the refused text, shortened to 160 bytes with "…" at the cut. It
 	// may hold any byte, since it is foreign; Error() quotes it.

@@ -17,6 +17,11 @@ func ExampleCmd() {
 	// subject: action "Provision": holds an upper-case letter: use lower-case letters, digits and _, starting with a letter
 }
 
+func ExampleCmdAt() {
+	fmt.Println(subject.Must(subject.CmdAt("trd1", subject.Maskin, "provision")))
+	// Output: dv.xdc.trd1.maskin.cmd.provision
+}
+
 func ExampleEvt() {
 	s, err := subject.Evt(subject.Maskin, "server", "provisioned")
 	fmt.Println(s, err)

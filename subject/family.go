@@ -6,8 +6,8 @@ import "strings"
 // documentation it follows. The zero value belongs to the zero [Subject] only.
 type Family uint8
 
-// The families of requirements S1 and S5, and the two that lie beside a
-// service's dead letters.
+// The families of requirements S1 and S5, the two that lie beside a service's dead
+// letters, and commands on their way to another site.
 const (
 	FamilyCommand        Family = iota + 1 // dv.<service>.cmd.<action>
 	FamilyEvent                            // dv.<service>.evt.<entity>.<verb>
@@ -16,6 +16,7 @@ const (
 	FamilyDeadLetter                       // dv.<service>.dlq.<original subject>
 	FamilyDeadLetterMark                   // dv.<service>.dlqmark.<letter id>
 	FamilyReplay                           // dv.<service>.replay.<durable>
+	FamilySiteCommand                      // dv.xdc.<site>.<service>.cmd.<action>
 )
 
 // Fixed tokens of the wire contract.
@@ -23,6 +24,7 @@ const (
 	root    = "dv"
 	areaTsk = "task"
 	areaRPC = "rpc"
+	areaXDC = "xdc" // what waits for another site
 )
 
 // shape is what tells one family from another.
@@ -44,6 +46,7 @@ var families = [...]shape{
 	FamilyDeadLetter:     {"dead letter", "dlq", []string{"original"}, "dv.<service>.dlq.<original subject>"},
 	FamilyDeadLetterMark: {"dead letter mark", "dlqmark", []string{"letter id"}, "dv.<service>.dlqmark.<letter id>"},
 	FamilyReplay:         {"replay", "replay", []string{"durable"}, "dv.<service>.replay.<durable>"},
+	FamilySiteCommand:    {"command to a site", "", []string{"action"}, "dv.xdc.<site>.<service>.cmd.<action>"},
 }
 
 // shape returns the row of f; a value outside the set gets that of zero.
@@ -55,7 +58,8 @@ func (f Family) shape() *shape {
 }
 
 // String names the family for messages and logs: "command", "event", "task
-// event", "rpc", "dead letter", "dead letter mark", "replay", or "invalid".
+// event", "rpc", "dead letter", "dead letter mark", "replay", "command to a site",
+// or "invalid".
 func (f Family) String() string { return f.shape().name }
 
 // familyOf returns the family whose subjects carry token after the service.
@@ -79,7 +83,8 @@ func familyRemedy() string {
 	return "use one of: " + strings.Join(tokens, ", ")
 }
 
-// head returns everything before the free tokens, with the dot.
+// head returns everything before the free tokens, with the dot. That of a command
+// to a site is siteHead.
 func (f Family) head(s Service) string {
 	switch f {
 	case FamilyTaskEvent:

@@ -19,6 +19,15 @@ type Filter struct{ text string }
 // filters that cannot fail otherwise, it is zero for an invalid service.
 func CommandsOf(s Service) Filter { return all(FamilyCommand, s) }
 
+// CommandsAt matches all commands to service s that wait for a site:
+// dv.xdc.<site>.<service>.cmd.*.
+func CommandsAt(site string, s Service) (Filter, error) {
+	if _, err := CmdAt(site, s, "any"); err != nil {
+		return Filter{}, err
+	}
+	return Filter{siteHead(site, s) + "*"}, nil
+}
+
 // EventsOf matches all events of service s: dv.<service>.evt.>.
 func EventsOf(s Service) Filter { return all(FamilyEvent, s) }
 

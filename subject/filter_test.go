@@ -47,9 +47,10 @@ func TestFilterBuildersMatchTheirOwnAndNothingElse(t *testing.T) {
 		{subject.AllDeadLetters(), "dv.*.dlq.>", []string{
 			"dv.maskin.dlq.x", "dv.maskin.dlq.dv.nett.evt.net.made", "dv.nett.dlq.x",
 		}},
+		{subject.MustFilter(subject.CommandsAt("trd1", subject.Maskin)), "dv.xdc.trd1.maskin.cmd.*", []string{"dv.xdc.trd1.maskin.cmd.provision"}},
 		{subject.Exactly(subject.Must(subject.TaskEvt("queued"))), "dv.task.evt.queued", []string{"dv.task.evt.queued"}},
 	}
-	all := []string{"dv.nett.cmd.provision", "dv.nett.evt.server.ready", "dv.rpc.nett.cmd", "dv.nett.replay.maskin__x"}
+	all := []string{"dv.nett.cmd.provision", "dv.nett.evt.server.ready", "dv.rpc.nett.cmd", "dv.nett.replay.maskin__x", "dv.xdc.osl1.maskin.cmd.provision"}
 	for _, c := range cases {
 		all = append(all, c.yes...)
 	}

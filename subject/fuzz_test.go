@@ -38,6 +38,8 @@ func familyFilter(s subject.Subject) subject.Filter {
 		return subject.MarksOf(s.Service())
 	case subject.FamilyReplay:
 		return subject.ReplaysOf(s.Service())
+	case subject.FamilySiteCommand:
+		return subject.MustFilter(subject.CommandsAt(s.Site(), s.Service()))
 	}
 	return subject.Filter{}
 }
@@ -57,6 +59,8 @@ func rebuild(s subject.Subject) (subject.Subject, error) {
 		return subject.DLQ(s.Service(), s.Original())
 	case subject.FamilyDeadLetterMark:
 		return subject.DLQMark(s.Service(), s.LetterID())
+	case subject.FamilySiteCommand:
+		return subject.CmdAt(s.Site(), s.Service(), s.Action())
 	default:
 		return subject.Replay(s.Service(), s.Durable())
 	}
@@ -93,7 +97,7 @@ func FuzzParse(f *testing.F) {
 		require.Equal(t, subject.Exactly(s), exact)
 		require.True(t, serverConcrete(text), "the server takes %q", text)
 		_, err = subject.DLQ(subject.Nett, text)
-		require.Equal(t, s.Family() < subject.FamilyDeadLetter, err == nil, "%v", err)
+		require.Equal(t, s.Family() < subject.FamilyDeadLetter || s.Family() == subject.FamilySiteCommand, err == nil, "%v", err)
 	})
 }
 

@@ -54,9 +54,26 @@ func parseHead(text string) (s Subject, tail, fault string) {
 	case areaRPC:
 		s.family, s.service = FamilyRPC, lookupService(third)
 		fault = serviceFault(s.service, third)
+	case areaXDC:
+		return parseSiteHead(text, third, tail)
 	default:
 		s.family, s.service = familyOf(third), lookupService(second)
 		fault = joinFaults(serviceFault(s.service, second), familyFault(s.family, third))
+	}
+	return s, tail, fault
+}
+
+// parseSiteHead reads on where a site stands in the place of the service.
+func parseSiteHead(text, site, rest string) (s Subject, tail, fault string) {
+	service, rest, _ := strings.Cut(rest, ".")
+	token, tail, _ := strings.Cut(rest, ".")
+	s = Subject{
+		text: text, tail: uint8(min(len(text)-len(tail), MaxLength)),
+		family: FamilySiteCommand, service: lookupService(service),
+	}
+	fault = joinFaults(partFault("site", site, siteFault(site)), serviceFault(s.service, service))
+	if token != FamilyCommand.shape().token {
+		fault = joinFaults(fault, "has another token than cmd after the service: write "+s.family.shape().grammar)
 	}
 	return s, tail, fault
 }

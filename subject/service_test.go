@@ -33,12 +33,12 @@ func TestServicesAreTheClosedSetOfTheDecision(t *testing.T) {
 	}, subject.Services())
 }
 
-// A service called task or rpc would make two families indistinguishable, and a
+// A service called task, rpc or xdc would make two families indistinguishable, and a
 // name that is no token would build subjects that do not parse.
 func TestServiceNamesAreTokensApartFromTheFixedAreas(t *testing.T) {
 	t.Parallel()
 	for _, s := range subject.Services() {
-		require.NotContains(t, []string{"task", "rpc"}, s.String())
+		require.NotContains(t, []string{"task", "rpc", "xdc"}, s.String())
 		_, err := subject.TaskEvt(s.String())
 		require.NoError(t, err, "%s must be a token", s)
 	}

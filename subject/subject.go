@@ -31,8 +31,23 @@ func (s Subject) Family() Family { return s.family }
 // service reports tasks on the same subjects.
 func (s Subject) Service() Service { return s.service }
 
-// Action returns the action of a command, and "" for any other family.
-func (s Subject) Action() string { return s.free(FamilyCommand) }
+// Action returns the action of a command, also of one to a site, and "" for any
+// other family.
+func (s Subject) Action() string {
+	if s.family == FamilySiteCommand {
+		return s.free(FamilySiteCommand)
+	}
+	return s.free(FamilyCommand)
+}
+
+// Site returns the destination of a command to a site, and "" for any other family.
+func (s Subject) Site() string {
+	if s.family != FamilySiteCommand {
+		return ""
+	}
+	site, _, _ := strings.Cut(s.text[len(siteRoot):], ".")
+	return site
+}
 
 // Entity returns the entity of an event, and "" for any other family.
 func (s Subject) Entity() string {

@@ -20,12 +20,13 @@ type parts struct {
 	Service                         subject.Service
 	Action, Entity, Verb, Operation string
 	Original, LetterID, Durable     string
+	Site                            string
 }
 
 func partsOf(s subject.Subject) parts {
 	return parts{
 		s.Family(), s.Service(), s.Action(), s.Entity(), s.Verb(), s.Operation(),
-		s.Original(), s.LetterID(), s.Durable(),
+		s.Original(), s.LetterID(), s.Durable(), s.Site(),
 	}
 }
 
@@ -80,6 +81,12 @@ func samples() []sample {
 		{"dv.plattform.replay.plattform__from_maskin", func() (subject.Subject, error) {
 			return subject.Replay(subject.Plattform, "plattform__from_maskin")
 		}, parts{Family: subject.FamilyReplay, Service: subject.Plattform, Durable: "plattform__from_maskin"}},
+		{"dv.xdc.trd1.maskin.cmd.provision", func() (subject.Subject, error) {
+			return subject.CmdAt("trd1", subject.Maskin, "provision")
+		}, parts{Family: subject.FamilySiteCommand, Service: subject.Maskin, Action: "provision", Site: "trd1"}},
+		{"dv.xdc.maskin.maskin.cmd.maskin", func() (subject.Subject, error) {
+			return subject.CmdAt("maskin", subject.Maskin, "maskin")
+		}, parts{Family: subject.FamilySiteCommand, Service: subject.Maskin, Action: "maskin", Site: "maskin"}},
 
 		// Tokens that are names elsewhere in the grammar, and the longest event.
 		{"dv.objekt.evt.evt.dlq", func() (subject.Subject, error) {
@@ -121,6 +128,7 @@ func TestNoSubjectButADeadLetterExceedsMaxLength(t *testing.T) {
 			subject.Must(subject.Cmd(s, long)), subject.Must(subject.Evt(s, long, long)),
 			subject.Must(subject.TaskEvt(long)), subject.Must(subject.RPC(s, long)),
 			subject.Must(subject.DLQMark(s, letterID)), subject.Must(subject.Replay(s, long)),
+			subject.Must(subject.CmdAt(strings.Repeat("x", subject.MaxSite), s, long)),
 		} {
 			require.LessOrEqual(t, len(one.String()), subject.MaxLength)
 		}
@@ -152,6 +160,7 @@ func TestBuildersRefuseBadTokensAndSayWhatToWrite(t *testing.T) {
 		"verb":      func(x string) (subject.Subject, error) { return subject.Evt(subject.Maskin, "server", x) },
 		"operation": func(x string) (subject.Subject, error) { return subject.RPC(subject.Maskin, x) },
 		"durable":   func(x string) (subject.Subject, error) { return subject.Replay(subject.Maskin, x) },
+		"site":      func(x string) (subject.Subject, error) { return subject.CmdAt(x, subject.Maskin, "provision") },
 	}
 	for token, want := range map[string]string{
 		"":                                      "is empty: use lower-case letters, digits and _, starting with a letter",
@@ -171,6 +180,9 @@ func TestBuildersRefuseBadTokensAndSayWhatToWrite(t *testing.T) {
 		strings.Repeat("a", subject.MaxToken+1): "is 65 bytes long: shorten it to at most 64",
 	} {
 		for what, build := range builders {
+			if what == "site" {
+				want = strings.Replace(want, "at most 64", "at most 32", 1)
+			}
 			got, err := build(token)
 			e, ok := errors.AsType[*subject.Error](err)
 			require.True(t, ok, "%s %q: %v", what, token, err)
@@ -181,6 +193,24 @@ func TestBuildersRefuseBadTokensAndSayWhatToWrite(t *testing.T) {
 	}
 	_, err := subject.TaskEvt("Done")
 	require.ErrorContains(t, err, `verb "Done": holds an upper-case letter`)
+}
+
+// A site with the name of a family would put what waits for it into the filters of
+// that family, such as dv.*.dlq.>.
+func TestTheWordsOfFamiliesNameNoSite(t *testing.T) {
+	t.Parallel()
+	for _, word := range []string{"cmd", "evt", "dlq", "dlqmark", "replay"} {
+		_, err := subject.CmdAt(word, subject.Maskin, "provision")
+		require.ErrorContains(t, err, `subject: site "`+word+`": is a word that names a family of subjects: use another name`)
+		_, err = subject.Parse("dv.xdc." + word + ".maskin.cmd.provision")
+		require.ErrorContains(t, err, "names a family of subjects")
+		_, err = subject.CommandsAt(word, subject.Maskin)
+		require.Error(t, err)
+	}
+	_, err := subject.CmdAt("Trd1", 0, "")
+	require.ErrorContains(t, err, `site "Trd1"`)
+	require.ErrorContains(t, err, `service "invalid"`)
+	require.ErrorContains(t, err, `action ""`)
 }
 
 func TestDeadLetterRefusesWhatCannotBeAnOriginal(t *testing.T) {
@@ -258,6 +288,11 @@ func TestParseRefusesAndExplains(t *testing.T) {
 		"dv.task.evt.a.b":                  {"has too many tokens"},
 		"dv.rpc.x.op":                      {`service "x" is not an accepted service`},
 		"dv.rpc.maskin":                    {"has too few tokens: write dv.rpc.<service>.<operation>"},
+		"dv.xdc":                           {`site "" is empty`, `service "" is not`, "has another token than cmd after the service: write dv.xdc.<site>.<service>.cmd.<action>"},
+		"dv.xdc.trd1.maskin.cmd":           {"has too few tokens: write dv.xdc.<site>.<service>.cmd.<action>"},
+		"dv.xdc.trd1.maskin.cmd.a.b":       {"has too many tokens"},
+		"dv.xdc.trd1.maskin.evt.a":         {"has another token than cmd"},
+		"dv.xdc.Trd1.maskn.cmd.A":          {`site "Trd1" holds an upper-case letter`, `service "maskn" is not`},
 		"dv.maskin.rpc.op":                 {`family "rpc" is unknown`},
 		"dv.maskin.dlq":                    {`original "" is empty`},
 		"dv.maskin.evt.>":                  {"is a pattern: publish to a concrete subject; a pattern is a Filter, see ParseFilter"},
@@ -292,13 +327,13 @@ func TestZeroSubjectIsNoSubject(t *testing.T) {
 func TestFamiliesHaveNames(t *testing.T) {
 	t.Parallel()
 	var names []string
-	for f := subject.FamilyCommand; f <= subject.FamilyReplay; f++ {
+	for f := subject.FamilyCommand; f <= subject.FamilySiteCommand; f++ {
 		names = append(names, f.String())
 	}
 	require.Equal(t, []string{
-		"command", "event", "task event", "rpc", "dead letter", "dead letter mark", "replay",
+		"command", "event", "task event", "rpc", "dead letter", "dead letter mark", "replay", "command to a site",
 	}, names)
-	require.Equal(t, "invalid", (subject.FamilyReplay + 1).String())
+	require.Equal(t, "invalid", (subject.FamilySiteCommand + 1).String())
 	require.Equal(t, "invalid", subject.Family(255).String())
 }
 

@@ -11,6 +11,8 @@ const (
 	// MaxToken is the length of the longest token of the families, and so of an
 	// action, an entity, a verb, an operation and a durable.
 	MaxToken = 64
+	// MaxSite is the length of the longest name of a site.
+	MaxSite = 32
 	// MaxLength is the length that no subject exceeds, dead letters excepted,
 	// which embed an original.
 	MaxLength = 255
@@ -47,6 +49,29 @@ func tokenFault(token string) string {
 		}
 	}
 	return ""
+}
+
+// siteFault returns what is wrong with the name of a site, or "". The words that
+// tell families apart are reserved: with one of them in the place of the service,
+// a filter over all services, such as dv.*.dlq.>, would match what waits for that
+// site.
+func siteFault(site string) string {
+	switch {
+	case familyOf(site) != 0:
+		return "is a word that names a family of subjects: use another name"
+	case len(site) > MaxSite:
+		return fmt.Sprintf("is %d bytes long: shorten it to at most %d", len(site), MaxSite)
+	}
+	return tokenFault(site)
+}
+
+// siteRoot begins what waits for another site. No service has that name, so that no
+// stream and no filter of a service holds it.
+const siteRoot = root + "." + areaXDC + "."
+
+// siteHead returns everything before the action of a command to a site, with the dot.
+func siteHead(site string, s Service) string {
+	return siteRoot + site + "." + s.String() + "." + FamilyCommand.shape().token + "."
 }
 
 // tokenByte reports whether c may stand in a token, or open one.
