@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"slices"
 	"strings"
 
 	"codeberg.org/dataverket/messaging/envelope"
@@ -22,34 +23,40 @@ type origin struct {
 // stored it, as in a message that leaked over the link or was published at the
 // wrong site. An absent Dv-Site is fine.
 func (o origin) of(h envelope.Header) (site string, remote bool, err error) {
-	stored, remote, reason := o.stored(h)
+	sites, remote, reason := o.stored(h)
 	claimed := h.Get(envelope.HeaderSite)
-	if reason == "" && claimed != "" && stored != "" && claimed != stored {
-		reason = "is not the site whose stream stored the message"
+	if reason == "" && claimed != "" && len(sites) > 0 && !slices.Contains(sites, claimed) {
+		reason = "is not the site whose stream stored the message" + leakRemedy
 	}
 	if reason != "" {
 		return "", false, &envelope.MismatchError{Field: envelope.HeaderSite, Reason: reason}
 	}
-	if stored == "" {
-		stored = claimed
+	if claimed == "" && len(sites) == 1 {
+		claimed = sites[0]
 	}
-	return stored, remote, nil
+	return claimed, remote, nil
 }
 
-// stored returns the site that stored the message first, "" if that is not known,
-// or why it cannot be.
-func (o origin) stored(h envelope.Header) (site string, remote bool, reason string) {
+// leakRemedy is what to look at where a message is not where it belongs.
+const leakRemedy = ": it leaked over the link, or somebody publishes past the relay; hold the servers of both sites against " +
+	"dvmsg topology server-config --check, and see that its publisher runs at the site that it names"
+
+// stored returns the site that stored the message first, none if that is not known,
+// or why it cannot be. Of several, whose streams have one name, it is one.
+func (o origin) stored(h envelope.Header) (sites []string, remote bool, reason string) {
 	source := h.Get(sourceHeader)
 	switch {
-	case source == "" && o.stream.Class == topology.ClassEventCopy:
-		return "", false, "cannot be: the message was published into a copy of another site's events"
-	case source == "" || len(o.stream.Sources) == 0:
-		return o.here, false, ""
+	case source == "" && o.stream.Class.IsCopy():
+		return nil, false, "cannot be: the message was published into a copy of another site's events" + leakRemedy
+	case source != "" && len(o.stream.Sources) > 0:
+		name, _, _ := strings.Cut(source, " ")
+		name, _, _ = strings.Cut(name, ":")
+		if sites = o.stream.SourceSites(name); len(sites) == 0 {
+			return nil, false, "cannot be: the message was copied from a stream that is no declared source; declare the flow in topology.Network, or remove the source with dvmsg topology apply"
+		}
+		return sites, true, ""
+	case o.here != "":
+		sites = []string{o.here}
 	}
-	name, _, _ := strings.Cut(source, " ")
-	name, _, _ = strings.Cut(name, ":")
-	if site = o.stream.SourceSite(name); site == "" {
-		return "", false, "cannot be: the message was copied from a stream that is no declared source"
-	}
-	return site, true, ""
+	return sites, false, ""
 }

@@ -29,6 +29,7 @@ type Draft struct {
 	projectID     string
 	environmentID string
 	datacenterID  string
+	site          string // of a command: where its service is
 	visibility    Visibility
 	data          json.RawMessage
 	err           error     // of marshalling
@@ -42,8 +43,11 @@ type Option struct {
 	text  string
 }
 
-// optionKey is the field of [OrderingKey], which is none on the wire.
-const optionKey = fieldCount
+// What is no field on the wire: that of [OrderingKey], and that of [ToSite].
+const (
+	optionKey = fieldCount + iota
+	optionSite
+)
 
 // OrderingKey sets the key within which messages keep their order: 1 to 256
 // bytes without control characters. Default: the resource id.
@@ -59,6 +63,12 @@ func Environment(id string) Option { return Option{fieldEnvironment, id} }
 // absent.
 func Datacenter(id string) Option { return Option{fieldDatacenter, id} }
 
+// ToSite sends a command to the service at the site of that name, which may be this
+// one; where another one is meant, the outbox looks for the flow of commands that goes
+// there. It is for commands only, and says nothing about where the resource belongs:
+// that is [Datacenter]. "" is the default: the service at this site.
+func ToSite(site string) Option { return Option{optionSite, site} }
+
 // ExternallyVisible allows edges to send the message out of the platform.
 // Default: what the type's declaration says, and that is that it stays inside
 // (requirement E8).
@@ -70,6 +80,8 @@ func (d *Draft) set(o Option) {
 	switch o.field {
 	case optionKey:
 		d.orderingKey = o.text
+	case optionSite:
+		d.site = o.text
 	case fieldProject:
 		d.projectID = o.text
 	case fieldEnvironment:
@@ -124,12 +136,17 @@ func (d *Draft) messageID() uuid.UUID {
 	return newID()
 }
 
-// Subject returns what the message will be published on.
+// Subject returns what the message is published on, at the site that it is for.
 func (d Draft) Subject() subject.Subject { return d.subject }
+
+// Site returns the site that a command is for, as [ToSite] says it; "" for the one
+// that sends it.
+func (d Draft) Site() string { return d.site }
 
 // Message is a complete message, ready to be stored and published.
 type Message struct {
-	// Subject is where it is published.
+	// Subject is where it is published; of a command to another site, where it
+	// arrives.
 	Subject subject.Subject
 	// OrderingKey is what it keeps its order within.
 	OrderingKey string
@@ -198,11 +215,25 @@ func (d *Draft) faults(e *Envelope, hasOrigin bool) []error {
 	if reason := checkResource(d.orderingKey); reason != "" && d.orderingKey != d.resourceID {
 		faults = append(faults, &FieldError{"OrderingKey", reason})
 	}
+	if d.site != "" {
+		faults = append(faults, d.siteFaults()...)
+	}
 	faults = append(faults, e.subjectMismatches(d.subject)...)
 	if len(e.Data) > MaxSize-maxFrame && e.size() > MaxSize {
 		faults = append(faults, tooLarge(e.size()))
 	}
 	return faults
+}
+
+// siteFaults checks what [ToSite] says.
+func (d *Draft) siteFaults() []error {
+	if d.subject.Family() != subject.FamilyCommand {
+		return []error{&FieldError{"ToSite", "is for commands only: events reach other sites by the flows that the platform's network declares"}}
+	}
+	if _, err := subject.CmdAt(d.site, d.subject.Service(), d.subject.Action()); err != nil {
+		return []error{&FieldError{"ToSite", "is no name of a site: use one of the platform's network, such as trd1"}}
+	}
+	return nil
 }
 
 // maxFrame is more than what an envelope takes beside its data.

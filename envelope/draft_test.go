@@ -262,3 +262,20 @@ func TestTypeErrorsCanBeAskedFor(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, "source", mismatch.Field)
 }
+
+func TestACommandIsForASiteAndAnEventIsNot(t *testing.T) {
+	t.Parallel()
+	d := provision.New("server/1", provisionV1{}, envelope.ToSite("trd1"), envelope.Datacenter("osl1"))
+	require.Equal(t, "trd1", d.Site())
+	m, err := envelope.New(originCtx(t, nil), subject.Sentral, d)
+	require.NoError(t, err)
+	require.Equal(t, provision.Subject(), m.Subject, "what it arrives on")
+	require.Equal(t, "osl1", m.Envelope.DatacenterID, "where the resource belongs is another question")
+	require.NotContains(t, d.Placement(), envelope.ToSite("trd1"), "what is sent about it stays here")
+	require.Empty(t, provision.New("server/1", provisionV1{}, envelope.ToSite("")).Site())
+
+	_, err = envelope.New(originCtx(t, nil), subject.Maskin, provisioned.New("server/1", provisionedV1{}, envelope.ToSite("trd1")))
+	require.Equal(t, []string{"ToSite: is for commands only: events reach other sites by the flows that the platform's network declares"}, newFaults(err))
+	_, err = envelope.New(originCtx(t, nil), subject.Sentral, provision.New("server/1", provisionV1{}, envelope.ToSite("Trd 1")))
+	require.Equal(t, []string{"ToSite: is no name of a site: use one of the platform's network, such as trd1"}, newFaults(err))
+}

@@ -15,7 +15,8 @@ type Sealed struct {
 	// same in binary: a database reads text digit by digit.
 	ID   string
 	UUID [16]byte
-	// Subject is where it is published.
+	// Subject is where it is published; of a command to another site, where it
+	// arrives.
 	Subject subject.Subject
 	// OrderingKey is what it keeps its order within.
 	OrderingKey string

@@ -34,8 +34,13 @@ import (
 // this transaction. Otherwise a row could be published and then lost with its
 // state in a crash of the database.
 //
+// Sites: a command that envelope.ToSite sends to another site waits at this one, in
+// the stream of the declared flow, until the other fetches it; it arrives on the
+// subject that a local one has.
+//
 // Errors: *envelope.FieldError for bad fields, envelope.ErrTooLarge,
 // *topology.UndeclaredError for a subject without a declared stream,
+// *topology.NoFlowError for a site to which no declared flow takes the command,
 // *BackpressureError for a stream that is late (Config.MaxLag),
 // ErrNotMigrated where the tables are missing, else the error of PostgreSQL,
 // after which tx is aborted as after any failed statement.
@@ -84,11 +89,11 @@ func (o *Outbox) sealOne(ctx context.Context, d envelope.Draft, e *entry) (err e
 	if e.Sealed, err = envelope.Seal(ctx, o.set.Service, d); err != nil {
 		return err
 	}
-	stream, err := o.set.StreamFor(e.Subject)
+	on, stream, err := o.set.StreamAt(d.Site(), e.Subject)
 	if err != nil {
 		return err
 	}
-	e.stream = stream.Name
+	e.Subject, e.stream = on, stream.Name
 	e.span.Created(ctx, e.ID, len(e.Envelope), e.stream)
 	if size := len(e.Envelope); size > o.cfg.MaxSize {
 		return fmt.Errorf("%w: envelope %s of %s has %d bytes, at most %d; put large data elsewhere and send an envelope.Artifact",

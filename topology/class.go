@@ -7,8 +7,8 @@ import (
 )
 
 // Class is what kind of messages a stream holds. Each service has at most one
-// stream of each class, and of the last two one for each other site, and no stream mixes classes or belongs to a tenant
-// (requirement T2).
+// stream of each class, and of the last three one for each other
+// site, and no stream mixes classes or belongs to a tenant (requirement T2).
 type Class string
 
 // The classes.
@@ -33,6 +33,9 @@ const (
 	// ClassOutgoing: DV_<SERVICE>_CMD_TO_<SITE> with dv.xdc.<site>.<service>.cmd.*,
 	// the commands that another site fetches, kept for 14 days.
 	ClassOutgoing Class = "cmdout"
+	// ClassTaskCopy: DV_TASK_EVT_FROM_<SITE>, the task events of another site, kept
+	// for 7 days. It takes nothing that is published here.
+	ClassTaskCopy Class = "taskcopy"
 )
 
 // taskStream is the name of the one stream that no service is part of.
@@ -40,13 +43,13 @@ const taskStream = "DV_TASK_EVT"
 
 // Classes returns all classes.
 func Classes() []Class {
-	return []Class{ClassCommands, ClassEvents, ClassTaskEvents, ClassDeadLetters, ClassDeadLetterOps, ClassEventCopy, ClassOutgoing}
+	return []Class{ClassCommands, ClassEvents, ClassTaskEvents, ClassDeadLetters, ClassDeadLetterOps, ClassEventCopy, ClassOutgoing, ClassTaskCopy}
 }
 
 // Valid reports whether c is one of the classes.
 func (c Class) Valid() bool {
 	switch c {
-	case ClassCommands, ClassEvents, ClassTaskEvents, ClassDeadLetters, ClassDeadLetterOps, ClassEventCopy, ClassOutgoing:
+	case ClassCommands, ClassEvents, ClassTaskEvents, ClassDeadLetters, ClassDeadLetterOps, ClassEventCopy, ClassOutgoing, ClassTaskCopy:
 		return true
 	}
 	return false
@@ -57,7 +60,11 @@ func (c Class) Valid() bool {
 func (c Class) dead() bool { return c == ClassDeadLetters || c == ClassDeadLetterOps }
 
 // perSite reports whether there is one stream of c for each other site.
-func (c Class) perSite() bool { return c == ClassEventCopy || c == ClassOutgoing }
+func (c Class) perSite() bool { return c.IsCopy() || c == ClassOutgoing }
+
+// IsCopy reports whether streams of c hold what was published at another site, and
+// nothing else.
+func (c Class) IsCopy() bool { return c == ClassEventCopy || c == ClassTaskCopy }
 
 // StreamName returns the name of the stream of class c of service s. For
 // ClassTaskEvents that is DV_TASK_EVT whatever s is. It is "" if either is

@@ -50,6 +50,11 @@ const (
 	// destination. They wait in DV_<SERVICE>_CMD_TO_<SITE> of the origin and arrive
 	// in DV_<SERVICE>_CMD, beside the commands of the destination itself.
 	CargoCommands Cargo = "commands"
+	// CargoTasks: all task events. They arrive in DV_TASK_EVT_FROM_<SITE>, on the
+	// subjects that they have. With it whoever sent a command to the site sees what
+	// becomes of it, and with one the other way the worker hears of a request to
+	// cancel.
+	CargoTasks Cargo = "tasks"
 )
 
 // Flow is one direction of one kind of message of one service.
@@ -58,10 +63,11 @@ type Flow struct {
 	To    string // the name of the destination
 	Cargo Cargo
 
-	// Service is whose events they are, or who is commanded.
+	// Service is whose events they are, or who is commanded; of task events, who owns
+	// their stream.
 	Service subject.Service
 
-	// Entities choose events. Default: all. Commands have none.
+	// Entities choose events. Default: all. Commands and task events have none.
 	Entities []string
 
 	// Owner creates the stream that the flow needs: the copy at the destination,
@@ -74,7 +80,7 @@ type Flow struct {
 }
 
 const (
-	maxSite   = 32
+	maxSite   = subject.MaxSite
 	maxDomain = 64
 )
 
@@ -112,19 +118,34 @@ func (f Flow) owner() subject.Service {
 // String names the flow for people: "events of maskin from osl1 to trd1".
 func (f Flow) String() string {
 	of := "of"
-	if f.Cargo == CargoCommands {
+	switch f.Cargo {
+	case CargoCommands:
 		of = "to"
+	case CargoTasks:
+		return fmt.Sprintf("task events from %s to %s", f.From, f.To)
 	}
 	return fmt.Sprintf("%s %s %s from %s to %s", f.Cargo, of, f.Service, f.From, f.To)
 }
 
+// streamSite is the site that has the stream of [Network.StreamOf].
+func (f Flow) streamSite() string {
+	if f.Cargo == CargoCommands {
+		return f.From
+	}
+	return f.To
+}
+
 // StreamOf returns the stream that exists because of f: the copy at the
-// destination of events, DV_<SERVICE>_EVT_FROM_<SITE>, or the waiting commands
-// at the origin, DV_<SERVICE>_CMD_TO_<SITE>. It does not validate.
+// destination of events, DV_<SERVICE>_EVT_FROM_<SITE> or DV_TASK_EVT_FROM_<SITE>, or
+// the waiting commands at the origin, DV_<SERVICE>_CMD_TO_<SITE>. It does not
+// validate.
 func (n Network) StreamOf(f Flow) Stream {
 	class, other := ClassEventCopy, f.From
-	if f.Cargo == CargoCommands {
+	switch f.Cargo {
+	case CargoCommands:
 		class, other = ClassOutgoing, f.To
+	case CargoTasks:
+		class = ClassTaskCopy
 	}
 	age := DefaultEventAge
 	if class == ClassOutgoing {
@@ -132,7 +153,7 @@ func (n Network) StreamOf(f Flow) Stream {
 	}
 	s := newStream(f.Service, class, age, MaxMsgSize, f.Limits)
 	s.Name, s.Site, s.Owner = SiteStreamName(f.Service, class, other), other, f.owner()
-	if class == ClassEventCopy {
+	if class.IsCopy() {
 		s.Sources = []Source{n.source(f)}
 	} else {
 		s.Subjects = outgoingSpace(f.Service, other)
@@ -163,7 +184,8 @@ func (n Network) Sourced(site string, s Stream) Stream {
 
 // At returns set as it is at a site: its command stream with the sources of
 // the flows that end there, and the streams of flows that its service owns
-// there.
+// there, or needs: those that its consumers read, and where commands wait for a
+// service at another site whose command stream here is in the set.
 func (n Network) At(site string, set Set) Set {
 	set.Site, set.Network = site, n
 	set.Streams, set.Consumers = slices.Clone(set.Streams), slices.Clone(set.Consumers)
@@ -174,14 +196,26 @@ func (n Network) At(site string, set Set) Set {
 		set.Consumers[i].Stream = n.Sourced(site, c.Stream)
 	}
 	for _, f := range n.Flows {
-		s := n.StreamOf(f)
-		here := f.Cargo == CargoEvents && f.To == site || f.Cargo == CargoCommands && f.From == site
-		listed := slices.ContainsFunc(set.Streams, func(have Stream) bool { return have.Name == s.Name })
-		if here && s.owner() == set.Service && !listed {
+		if s := n.StreamOf(f); set.needs(f, s) {
 			set.Streams = append(set.Streams, s)
 		}
 	}
 	return set
+}
+
+// needs reports whether s, the stream of f, is missing in the set.
+func (set Set) needs(f Flow, s Stream) bool {
+	lists := func(name string) bool {
+		return slices.ContainsFunc(set.Streams, func(have Stream) bool { return have.Name == name })
+	}
+	switch {
+	case f.streamSite() != set.Site || lists(s.Name):
+		return false
+	case s.owner() == set.Service, slices.ContainsFunc(set.Consumers, func(c Consumer) bool { return c.Stream.Name == s.Name }):
+		return true
+	}
+	// Who sends commands to a service here may send them to the same one elsewhere.
+	return f.Cargo == CargoCommands && f.Service != set.Service && lists(StreamName(f.Service, ClassCommands))
 }
 
 // source is where the destination of f takes it from.
@@ -195,6 +229,8 @@ func (n Network) source(f Flow) Source {
 			From: outgoingPrefix(f.To) + "." + f.Service.String() + ".cmd.>",
 			To:   "dv." + f.Service.String() + ".cmd.>",
 		}}
+	case f.Cargo == CargoTasks:
+		src.Stream, src.Subjects = taskStream, []Mapping{{From: taskSpace, To: taskSpace}}
 	case len(f.Entities) == 0:
 		all := subject.EventsOf(f.Service).String()
 		src.Subjects = []Mapping{{From: all, To: all}}
@@ -211,11 +247,14 @@ func (n Network) source(f Flow) Source {
 // them.
 func outgoingPrefix(site string) string { return "dv.xdc." + site }
 
+// taskSpace is all task events, as a mapping takes it.
+const taskSpace = "dv.task.evt.>"
+
 // outgoingSpace is the subjects of the commands to a service at another site;
 // empty if either name is invalid.
 func outgoingSpace(s subject.Service, site string) []subject.Filter {
-	f, err := subject.ParseFilter(outgoingPrefix(site) + "." + s.String() + ".cmd.*")
-	if err != nil || !s.Valid() || !siteName.MatchString(site) {
+	f, err := subject.CommandsAt(site, s)
+	if err != nil {
 		return nil
 	}
 	return []subject.Filter{f}
@@ -223,8 +262,8 @@ func outgoingSpace(s subject.Service, site string) []subject.Filter {
 
 // SiteStreamName returns the name of a stream that exists because of another
 // site: DV_<SERVICE>_EVT_FROM_<SITE> of class ClassEventCopy,
-// DV_<SERVICE>_CMD_TO_<SITE> of class ClassOutgoing. It is "" for other classes
-// and for invalid names.
+// DV_<SERVICE>_CMD_TO_<SITE> of class ClassOutgoing, DV_TASK_EVT_FROM_<SITE> of class
+// ClassTaskCopy, whatever s is. It is "" for other classes and for invalid names.
 func SiteStreamName(s subject.Service, c Class, site string) string {
 	if !s.Valid() || !siteName.MatchString(site) {
 		return ""
@@ -234,6 +273,8 @@ func SiteStreamName(s subject.Service, c Class, site string) string {
 		return StreamName(s, ClassEvents) + "_FROM_" + strings.ToUpper(site)
 	case ClassOutgoing:
 		return StreamName(s, ClassCommands) + "_TO_" + strings.ToUpper(site)
+	case ClassTaskCopy:
+		return taskStream + "_FROM_" + strings.ToUpper(site)
 	}
 	return ""
 }

@@ -107,6 +107,7 @@ func TestBadNetworksAreRefusedWithReasonAndRemedy(t *testing.T) {
 		"two sites of one domain":          {func(n *topology.Network) { n.Sites[1].Domain = "osl1" }, "Network.Sites[trd1].Domain", topology.FaultLeak},
 		"a domain that NATS refuses":       {func(n *topology.Network) { n.Sites[1].Domain = "a.b" }, "Network.Sites[trd1].Domain", topology.FaultDeclaration},
 		"a site's name":                    {func(n *topology.Network) { n.Sites[1].Name = "Trd-1" }, "Network.Sites[Trd-1].Name", topology.FaultDeclaration},
+		"a site named like a family":       {func(n *topology.Network) { n.Sites[1].Name = "dlq" }, "Network.Sites[dlq].Name", topology.FaultDeclaration},
 		"nobody accepts":                   {func(n *topology.Network) { n.Sites[0].Accepts = nil }, "Network.Sites", topology.FaultDeclaration},
 		"two accept":                       {func(n *topology.Network) { n.Sites[1].Accepts = []string{"x:1"} }, "Network.Sites", topology.FaultDeclaration},
 		"an address":                       {func(n *topology.Network) { n.Sites[0].Accepts = []string{"x"} }, "Network.Sites[osl1].Accepts", topology.FaultDeclaration},

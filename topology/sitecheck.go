@@ -29,6 +29,9 @@ func (n Network) validateSites(f *faults) {
 	accepting := 0
 	for i, s := range n.Sites {
 		field := siteField(i, s)
+		if _, err := subject.CmdAt(s.Name, subject.Sentral, "any"); err != nil && siteName.MatchString(s.Name) && len(s.Name) <= maxSite {
+			f.site(FaultDeclaration, field+".Name", "use a name like osl1", "%.40q is a word of the platform's subjects, which no site may have for its name", s.Name)
+		}
 		if !siteName.MatchString(s.Name) || len(s.Name) > maxSite {
 			f.site(FaultDeclaration, field+".Name", "use a token like osl1 of at most 32 bytes", "%.40q is not a letter a to z followed by letters, digits and _", s.Name)
 		}
@@ -95,7 +98,8 @@ func (n Network) validateFlow(f *faults, i int) {
 	}
 	n.validateCargo(f, field, flow)
 	for _, other := range n.Flows[:i] {
-		if other.From == flow.From && other.To == flow.To && other.Cargo == flow.Cargo && other.Service == flow.Service {
+		same := other.Service == flow.Service || flow.Cargo == CargoTasks
+		if other.From == flow.From && other.To == flow.To && other.Cargo == flow.Cargo && same {
 			f.site(FaultDeclaration, field, "declare one flow with all its entities", "%s are declared twice; both need the stream %s", flow, n.StreamOf(flow).Name)
 		}
 	}
@@ -103,10 +107,10 @@ func (n Network) validateFlow(f *faults, i int) {
 
 func (n Network) validateCargo(f *faults, field string, flow Flow) {
 	switch {
-	case flow.Cargo != CargoEvents && flow.Cargo != CargoCommands:
-		f.site(FaultDeclaration, field+".Cargo", "use CargoEvents or CargoCommands", "%.40q is no cargo", flow.Cargo)
-	case flow.Cargo == CargoCommands && len(flow.Entities) > 0:
-		f.site(FaultDeclaration, field+".Entities", "leave it empty", "commands have no entities")
+	case flow.Cargo != CargoEvents && flow.Cargo != CargoCommands && flow.Cargo != CargoTasks:
+		f.site(FaultDeclaration, field+".Cargo", "use CargoEvents, CargoCommands or CargoTasks", "%.40q is no cargo", flow.Cargo)
+	case flow.Cargo != CargoEvents && len(flow.Entities) > 0:
+		f.site(FaultDeclaration, field+".Entities", "leave it empty", "%s have no entities", flow.Cargo)
 	}
 	seen := map[string]bool{}
 	for _, entity := range flow.Entities {
@@ -153,8 +157,7 @@ func (set Set) validateOfNetwork(f *faults, field string, s Stream) {
 	}
 	for _, flow := range n.Flows {
 		want := n.StreamOf(flow)
-		ends := flow.Cargo == CargoEvents && flow.To == set.Site || flow.Cargo == CargoCommands && flow.From == set.Site
-		if want.Name != s.Name || !ends {
+		if want.Name != s.Name || flow.streamSite() != set.Site {
 			continue
 		}
 		if !reflect.DeepEqual(want.Sources, s.Sources) || want.owner() != s.owner() {
@@ -167,13 +170,13 @@ func (set Set) validateOfNetwork(f *faults, field string, s Stream) {
 
 // validateSources checks what a stream takes from other sites by itself.
 func (s Stream) validateSources(f *faults, field string) {
-	if s.Class == ClassEventCopy && len(s.Sources) != 1 {
+	if s.Class.IsCopy() && len(s.Sources) != 1 {
 		f.site(FaultDeclaration, field+".Sources", "make it with Network.StreamOf", "a copy has one source, not %d", len(s.Sources))
 	}
-	if s.Class == ClassEventCopy && len(s.Subjects) > 0 {
+	if s.Class.IsCopy() && len(s.Subjects) > 0 {
 		f.site(FaultLeak, field+".Subjects", "leave it empty", "a copy would store what is published at this site, as if the other had published it")
 	}
-	if len(s.Sources) > 0 && s.Class != ClassEventCopy && s.Class != ClassCommands {
+	if len(s.Sources) > 0 && !s.Class.IsCopy() && s.Class != ClassCommands {
 		f.site(FaultBothDirections, field+".Sources", "let the flow end in a copy, made with Network.StreamOf",
 			"it would take from another site into the subjects that it holds itself; a flow the other way makes a loop")
 	}
@@ -212,8 +215,11 @@ func (s Stream) validateMapping(f *faults, field string, m Mapping) {
 			"%s is taken from the other site and published at this one; a flow the other way makes a loop", from)
 	}
 	space := []subject.Filter{subject.EventsOf(s.Service)}
-	if s.Class == ClassCommands {
+	switch s.Class {
+	case ClassCommands:
 		space = []subject.Filter{subject.MustFilter(subject.ParseFilter("dv." + s.Service.String() + ".cmd.>"))}
+	case ClassTaskCopy:
+		space = []subject.Filter{subject.MustFilter(subject.ParseFilter(taskSpace))}
 	}
 	if s.Service.Valid() && !coveredBy(space, to) {
 		f.site(FaultLeak, field, "make the stream with a Network", "%s is not of the subjects of class %s of %s", to, s.Class, s.Service)

@@ -73,7 +73,7 @@ func showSource(s *jetstream.StreamSource) string {
 // have sources are decided about by hand: what feeds on them is unknown.
 func sourcesField(class Class) field[streamConfig] {
 	f := field[streamConfig]{name: "sources", show: func(c streamConfig) string { return showSources(c.Sources) }}
-	if class != ClassCommands && class != ClassEventCopy {
+	if class != ClassCommands && !class.IsCopy() {
 		f.fixed = removeByHand
 		return f
 	}
@@ -106,13 +106,15 @@ func (s Stream) owner() subject.Service {
 	return s.Service
 }
 
-// SourceSite returns the site whose messages the stream takes from another
-// stream, by the name of that; "" if it is none of its sources.
-func (s Stream) SourceSite(stream string) string {
+// SourceSites returns the sites whose messages the stream takes from streams of a
+// name; none if there is no such source. There are several where several sites send
+// commands to one.
+func (s Stream) SourceSites(stream string) []string {
+	var sites []string
 	for _, src := range s.Sources {
-		if src.Stream == stream {
-			return src.Site
+		if src.Stream == stream && !slices.Contains(sites, src.Site) {
+			sites = append(sites, src.Site)
 		}
 	}
-	return ""
+	return sites
 }

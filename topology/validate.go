@@ -94,7 +94,7 @@ func (s Stream) validate(f *faults, field string) {
 func (s Stream) validateSubjects(f *faults, field string) {
 	space := s.Class.space(s.Service)
 	switch {
-	case s.Class == ClassEventCopy:
+	case s.Class.IsCopy():
 		return // it has none, see validateSources
 	case s.Class == ClassOutgoing:
 		space = outgoingSpace(s.Service, s.Site)
@@ -143,7 +143,7 @@ func (c Consumer) validate(f *faults, field string) {
 	} else if from := durableContext(c.Durable); from.Valid() && from != c.Stream.Service {
 		f.add(field+".Durable", "says that it reads from %s, but its stream is of %s; name it with DurableFrom(…, %s) or DurableFor", from, c.Stream.Service, c.Stream.Service)
 	}
-	if held := c.Stream.holds(); !coveredBy(held, c.Filter) {
+	if held := c.Stream.holds(); !coveredBy(held, c.Filter) && !c.takesAllOf(held) {
 		f.add(field+".Filter", "%q is not within the stream's subjects %s; use a filter that the stream holds", c.Filter, texts(held))
 	}
 	if fault := c.Start.fault(); fault != "" {
@@ -154,6 +154,13 @@ func (c Consumer) validate(f *faults, field string) {
 			f.add(field+"."+b.field, "%s", fault)
 		}
 	}
+}
+
+// takesAllOf reports whether the filter takes from a copy of another site's events
+// what is held, and more: a copy of chosen entities is read as the local stream is.
+func (c Consumer) takesAllOf(held []subject.Filter) bool {
+	return c.Stream.Class == ClassEventCopy && subject.EventsOf(c.Stream.Service).Covers(c.Filter) &&
+		slices.ContainsFunc(held, c.Filter.Covers)
 }
 
 // validateStreamOf holds the consumer's stream against the Set.
