@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -59,4 +60,13 @@ func (o origin) stored(h envelope.Header) (sites []string, remote bool, reason s
 		sites = []string{o.here}
 	}
 	return sites, false, ""
+}
+
+// ahead tells of a message that nothing here reads, and that another site published,
+// that the site may run a newer release than this one.
+func ahead(err error, d *envelope.Delivery) error {
+	if !d.Remote {
+		return err
+	}
+	return fmt.Errorf("%w (site %.40s published it: what reads a message is deployed at every site before any site sends it)", err, d.Site)
 }

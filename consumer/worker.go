@@ -165,7 +165,7 @@ func (c *Consumer) open(m *message) (*job, verdict) {
 	}
 	route, err := c.routes.find(j.envelope)
 	if err != nil {
-		return j, verdict{action: bury, class: envelope.ClassDecode, err: err}
+		return j, verdict{action: bury, class: envelope.ClassDecode, err: ahead(err, j.delivery)}
 	}
 	j.route = route
 	if c.cfg.Store == nil && m.delivered > c.cfg.MaxAttempts {

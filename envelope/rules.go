@@ -40,15 +40,26 @@ func reasonSource() string {
 // checkSpecVersion accepts any 1.x, so that a minor version can add fields.
 func checkSpecVersion(text string) string {
 	minor, ok := strings.CutPrefix(text, "1.")
-	if !ok || minor == "" || len(minor) > 8 {
-		return "must be 1.0, or 1.x of a later version"
+	if ok && isNumber(minor) {
+		return ""
 	}
-	for i := range len(minor) {
-		if minor[i] < '0' || minor[i] > '9' {
-			return "must be 1.0, or 1.x of a later version"
+	if major, _, _ := strings.Cut(text, "."); isNumber(major) && major > "1" {
+		return "is of a later major version than 1, which this release reads: deploy one that reads it, at every site and before anybody sends it, then replay"
+	}
+	return "must be 1.0, or 1.x of a later version"
+}
+
+// isNumber reports whether text is a number of 1 to 8 digits.
+func isNumber(text string) bool {
+	if text == "" || len(text) > 8 {
+		return false
+	}
+	for i := range len(text) {
+		if text[i] < '0' || text[i] > '9' {
+			return false
 		}
 	}
-	return ""
+	return true
 }
 
 // The two UUIDs that identify nothing.
