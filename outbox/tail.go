@@ -88,17 +88,10 @@ type author struct{ service, site string }
 
 // idOf returns the id of a message that we published to this stream ourselves.
 func (a author) idOf(h nats.Header) (id pgtype.UUID, ours bool) {
-	one := func(name string) string {
-		if values := h[name]; len(values) == 1 {
-			return values[0]
-		}
-		return ""
-	}
-	if one(envelope.HeaderSource) != a.service || one(envelope.HeaderSite) != a.site || len(h[sourceHeader]) > 0 {
+	if oneValue(h, envelope.HeaderSite) != a.site {
 		return id, false
 	}
-	err := id.Scan(one(envelope.HeaderMsgID))
-	return id, err == nil && id.Valid
+	return idOf(h, a.service)
 }
 
 // place is where a tail begins: behind a sequence, or, where nothing was ever
