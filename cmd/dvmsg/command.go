@@ -47,7 +47,8 @@ type table []command
 // commands returns the table.
 func commands() table {
 	return slices.Concat(migrateCommands(), topologyCommands(),
-		outboxCommands(), outboxParkedCommands(), outboxRewindCommands(), inboxParkedCommands(), dlqCommands(),
+		outboxCommands(), outboxParkedCommands(), outboxRewindCommands(), outboxOrphansCommands(), inboxParkedCommands(), inboxReviveCommands(),
+		dlqCommands(),
 		historyCommands(), durableCommands(), contractsCommands(), taskCommands())
 }
 

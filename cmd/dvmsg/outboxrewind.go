@@ -41,9 +41,12 @@ rows are kept. Give its time to "outbox rewind --since".`,
 			path: "outbox accept", summary: "let the relay use a stream that was deleted and made anew", needs: needsDatabase,
 			about: `Such a stream holds nothing of what the old one acknowledged, so the relay waits.
 Accepted, every row that is still in the outbox is published to it, in order.
-"outbox status" says which stream waits.`,
-			examples: []string{`dvmsg outbox accept --stream DV_MASKIN_EVT --by operator:ola --reason "disk replaced, DV-9"`},
-			make:     newOutboxAccept,
+"outbox status" says which stream waits; --all accepts those that wait now.`,
+			examples: []string{
+				`dvmsg outbox accept --stream DV_MASKIN_EVT --by operator:ola --reason "disk replaced, DV-9"`,
+				`dvmsg outbox accept --all --by operator:ola --reason "JetStream lost, DV-500"`,
+			},
+			make: newOutboxAccept,
 		},
 	}
 }
@@ -260,72 +263,4 @@ func (r outboxAnchorsResult) text(p *page) {
 		rows = append(rows, []string{p.when(w.RequestedAt), to, done, w.By + ": " + w.Reason})
 	}
 	p.table([]string{"REWIND", "BACK TO", "DONE", "WHO AND WHY"}, rows)
-}
-
-type outboxAccept struct {
-	schema schema
-	stream string
-	decision
-	dryRun bool
-}
-
-func newOutboxAccept(fs *flag.FlagSet) verb {
-	v := &outboxAccept{}
-	v.schema.register(fs)
-	registerStream(fs, &v.stream)
-	v.decision.register(fs)
-	registerDryRun(fs, &v.dryRun)
-	return v
-}
-
-func (v *outboxAccept) check(c *call) {
-	v.schema.check(c)
-	checkStream(c, v.stream)
-	v.decision.check(c)
-}
-
-// outboxAcceptResult is the JSON of outbox accept.
-type outboxAcceptResult struct {
-	Schema string `json:"schema"`
-	DryRun bool   `json:"dry_run"`
-	Stream string `json:"stream"`
-	By     string `json:"by"`
-	Reason string `json:"reason"`
-}
-
-func (v *outboxAccept) run(ctx context.Context, c *call) error {
-	r := outboxAcceptResult{v.schema.name, v.dryRun, v.stream, v.by, v.reason}
-	err := c.withDatabase(ctx, func(pool *pgxpool.Pool) error {
-		if v.dryRun {
-			return v.rehearse(ctx, pool)
-		}
-		return outbox.AcceptStream(ctx, pool, v.schema.name, v.stream, v.by, v.reason)
-	})
-	if err != nil {
-		return err
-	}
-	return c.print(r, r.text)
-}
-
-// rehearse makes the checks of the real run.
-func (v *outboxAccept) rehearse(ctx context.Context, pool *pgxpool.Pool) error {
-	status, err := outbox.ReadStatus(ctx, pool, v.schema.name)
-	if err != nil {
-		return err
-	}
-	for _, s := range status.Streams {
-		if s.Stream == v.stream && s.Recreated {
-			return nil
-		}
-	}
-	return fmt.Errorf("%s: %w", v.stream, outbox.ErrNothingToAccept)
-}
-
-func (r outboxAcceptResult) text(p *page) {
-	if r.DryRun {
-		p.line("would accept the new %s: every row that is still in the outbox would be published to it", r.Stream)
-		return
-	}
-	p.line("accepted the new %s: every row that is still in the outbox is published to it", r.Stream)
-	p.follow(false, "")
 }

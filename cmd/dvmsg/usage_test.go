@@ -91,7 +91,7 @@ func TestAnUnknownCommandSuggestsTheNearest(t *testing.T) {
 		"outbox prked list":      `did you mean "outbox parked"?`,
 		"outbox parked relase x": `unknown command "outbox parked relase"; did you mean "outbox parked release"?`,
 		"outbox parked frob":     `did you mean "outbox parked list|show|release|discard"?`,
-		"outbox frobnicate":      `did you mean "outbox status|parked|rewind|anchors|accept"?`,
+		"outbox frobnicate":      `did you mean "outbox status|parked|rewind|anchors|accept|orphans"?`,
 		"xyzzy list":             "unknown command \"xyzzy list\"\n",
 		"dlq --nats x lisst":     `did you mean "dlq list"?`,
 	} {
@@ -158,6 +158,15 @@ func TestWrongValuesNameTheFlagAndWhatItTakes(t *testing.T) {
 		"outbox rewind --all":                                     `--stream is missing: say which`,
 		"outbox anchors":                                          `--stream is missing`,
 		"outbox accept --reason x":                                `--stream is missing`,
+		"outbox accept --stream s --all --reason x":               `--stream: not with --all`,
+		"outbox orphans":                                          `--service is missing: say which`,
+		"outbox orphans --service odd":                            `--service: `,
+		"outbox orphans --service maskin":                         `--since is missing: say the time of the backup`,
+		"outbox orphans --service maskin --since 2h --limit 0":    `--limit: 0 is out of range; use 1 to 100000`,
+		"inbox revive --reason x":                                 `--service is missing: say which`,
+		"inbox revive --service plattform":                        `--reason is missing: say why`,
+		"durable reset --from 1 --file x d --reason x":            `--file: not with DURABLE`,
+		"durable reset --from 1 --file /no/such --reason x":       `--file: open /no/such: no such file`,
 		"history list":                                            `say which messages: SUBJECT, such as`,
 		"history list dv.maskin.evt.> --service maskin":           `say which messages: SUBJECT, such as`,
 		"history list maskin.>":                                   `SUBJECT: subject:`,
@@ -239,7 +248,7 @@ func TestAFlagHasOneFormInAllCommands(t *testing.T) {
 func TestEveryMutationHasADryRunAndEveryCommandHasJSON(t *testing.T) {
 	t.Parallel()
 	mutations := []string{"migrate up", "topology apply", "outbox parked release", "outbox parked discard",
-		"outbox rewind", "outbox accept", "inbox parked release", "dlq replay", "dlq discard", "dlq restore", "dlq purge", "durable reset",
+		"outbox rewind", "outbox accept", "inbox parked release", "inbox revive", "dlq replay", "dlq discard", "dlq restore", "dlq purge", "durable reset",
 		"contracts lock"}
 	for _, c := range commands() {
 		require.NotNil(t, c.flags().Lookup("json"), c.path)
