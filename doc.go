@@ -24,7 +24,8 @@
 //	migrate    the tables
 //
 // A service has a border, too: edge makes the origin of an HTTP request, tenant tells
-// row-level security whose rows a transaction may see, health answers probes.
+// row-level security whose rows a transaction may see, health answers probes. With
+// two datacenters, sites tells how far each copy is behind.
 //
 // Around them: dvtest (the test kit for services), cloudevents (for bridges),
 // cmd/dvmsg (the operator's command) and examples/quickstart (three services and

@@ -232,6 +232,8 @@ func TestAServerThatLeaksOrStarvesAFlowIsRefused(t *testing.T) {
 		"another domain":           {"osl1", replace(`domain: .*\n`, "domain: hub\n"), "jetstream.domain", topology.FaultDeclaration},
 		"no flow control":          {"osl1", replace(`"\$JS.FC.>"\n`, "\n"), "user leaf_trd1.publish.allow", topology.FaultFlowControl},
 		"no right to create":       {"osl1", replace(`"\$JS.osl1.API.CONSUMER.CREATE.DV_MASKIN_EVT.>"\n`, "\n"), "user leaf_trd1.publish.allow", topology.FaultAllowList},
+		"no questions":             {"osl1", replace(`"dvsites.osl1.>"\n`, "\n"), "user leaf_trd1.publish.allow", topology.FaultAllowList},
+		"no answers":               {"osl1", replace(`"dvsites.trd1.>"\n`, "\n"), "user leaf_trd1.subscribe.allow", topology.FaultAllowList},
 		"no messages":              {"osl1", replace(`"\$JS.S.>"\n`, "\n"), "user leaf_trd1.subscribe.allow", topology.FaultAllowList},
 		"more than the flows need": {"osl1", replace(`"\$JS.S.>"\n`, "\"$$JS.S.>\"\n\"$$JS.API.>\"\n"), "user leaf_trd1.publish.allow", topology.FaultLeak},
 		"no permissions":           {"osl1", replace(`(?s)permissions \{.*?\n        \}\n`, "\n"), "user leaf_trd1.publish", topology.FaultLeak},

@@ -22,6 +22,15 @@ const (
 	sourceAnswer = "$JSC.R.>"
 )
 
+// SiteQuestions begins the subjects on which site is asked about its flows, and
+// on which it gets the answers to its own questions: "dvsites.osl1". The link
+// lets them pass between sites with a flow, see package sites. They do not begin
+// with dv., which the link denies.
+func SiteQuestions(site string) string { return "dvsites." + site }
+
+// questions are all that a site is asked or answered.
+func questions(s Site) string { return SiteQuestions(s.Name) + ".>" }
+
 // ServerConfig returns the configuration of the NATS servers of a site: a
 // domain, the platform's account, and the leafnode link with the rights that the
 // flows need and no other. It is the same for all servers of the site and
@@ -145,10 +154,15 @@ type rights struct {
 
 // rights returns the least that the flows between the two sites need. For a
 // flow from hub to leaf the leaf sends requests and gets messages; for one the
-// other way it is the other way round.
+// other way it is the other way round. Where there is a flow, each may ask the
+// other about it.
 func (n Network) rights(hub, leaf Site) rights {
 	var r rights
 	for _, f := range n.Flows {
+		if f.From == hub.Name && f.To == leaf.Name || f.From == leaf.Name && f.To == hub.Name {
+			r.publish = append(r.publish, questions(hub))
+			r.subscribe = append(r.subscribe, questions(leaf))
+		}
 		switch {
 		case f.From == hub.Name && f.To == leaf.Name:
 			r.publish = append(r.publish, n.requests(f)...)

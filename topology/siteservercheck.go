@@ -97,6 +97,8 @@ func checkRight(f *faults, field string, want []string, right any) {
 		case slices.Contains(allow, subject):
 		case subject == flowControl:
 			f.site(FaultFlowControl, field+".allow", fmt.Sprintf("add %q", flowControl), "has no flow control; a flow would stand still after about 2 MB, and say nothing")
+		case strings.HasPrefix(subject, SiteQuestions("")):
+			f.site(FaultAllowList, field+".allow", fmt.Sprintf("add %q", subject), "lets no questions about the flows pass; how far a copy is behind, and what it lacks, would not be known")
 		default:
 			f.site(FaultAllowList, field+".allow", fmt.Sprintf("add %q", subject), "lacks what a flow needs")
 		}

@@ -53,6 +53,7 @@ var layers = map[string]int{
 	"dlq":                 level3,
 	"history":             level3,
 	"rpc":                 level3,
+	"sites":               level3,
 	"task":                level3,
 	"edge":                level4,
 	"internal/pgserver":   forTesting,
@@ -73,11 +74,11 @@ var layers = map[string]int{
 var thirdParty = map[string][]string{
 	"github.com/jackc/pgx/v5": {"outbox", "inbox", "migrate", "task", "tenant", "internal/pgschema", "internal/pgserver",
 		"dvtest", "cmd/dvmsg/...", "examples/..."},
-	"github.com/nats-io/nats.go": {"natsconn", "topology", "outbox", "consumer", "dlq", "history", "rpc", "internal/pass", "internal/natsserver",
+	"github.com/nats-io/nats.go": {"natsconn", "topology", "outbox", "consumer", "dlq", "history", "rpc", "sites", "internal/pass", "internal/natsserver",
 		"dvtest", "cmd/dvmsg/...", "examples/..."},
 	"github.com/google/uuid": {"envelope", "dlq"},
 	// The API only, and where a Config names a provider.
-	"go.opentelemetry.io/otel":           {"internal/telemetry", "outbox", "consumer", "examples/..."},
+	"go.opentelemetry.io/otel":           {"internal/telemetry", "outbox", "consumer", "sites", "examples/..."},
 	"go.opentelemetry.io/otel/sdk":       {"examples/..."},
 	"go.opentelemetry.io/otel/exporters": {"examples/..."},
 	"github.com/nats-io/nats-server/v2":  {"internal/natsserver", "dvtest", "cmd/dvmsg/...", "examples/..."},

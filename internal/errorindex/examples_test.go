@@ -19,6 +19,7 @@ import (
 	"codeberg.org/dataverket/messaging/natsconn"
 	"codeberg.org/dataverket/messaging/outbox"
 	"codeberg.org/dataverket/messaging/rpc"
+	"codeberg.org/dataverket/messaging/sites"
 	"codeberg.org/dataverket/messaging/subject"
 	"codeberg.org/dataverket/messaging/task"
 	"codeberg.org/dataverket/messaging/tenant"
@@ -38,7 +39,7 @@ var (
 func examples() map[string]error {
 	all := map[string]error{}
 	for _, group := range []map[string]error{
-		ofDeclarations(), ofEnvelopes(), ofConnections(), ofOutbox(), ofConsumers(), ofLetters(), ofCalls(), ofTasks(),
+		ofDeclarations(), ofEnvelopes(), ofConnections(), ofOutbox(), ofConsumers(), ofLetters(), ofCalls(), ofSites(), ofTasks(),
 	} {
 		for name, err := range group {
 			all[name] = err
@@ -178,6 +179,18 @@ func ofCalls() map[string]error {
 		"rpc.ErrNotRunning":     rpc.ErrNotRunning,
 		"rpc.ErrAlreadyRun":     rpc.ErrAlreadyRun,
 		"rpc.DrainError":        &rpc.DrainError{Unfinished: 2},
+	}
+}
+
+func ofSites() map[string]error {
+	return map[string]error{
+		"sites.ErrAlreadyRun":       sites.ErrAlreadyRun,
+		"sites.ErrConnectionClosed": sites.ErrConnectionClosed,
+		"sites.NoAnswerError":       &sites.NoAnswerError{Site: "osl1", Stream: "DV_MASKIN_EVT", Err: nats.ErrNoResponders},
+		"sites.RefusedError": &sites.RefusedError{Site: "osl1", Stream: "DV_MASKIN_EVT", Why: sites.RefusedFlow,
+			Reason: "no flow begins in DV_MASKIN_EVT and ends at the site that asks"},
+		"sites.VersionError":   &sites.VersionError{Site: "trd1", Asked: 2, Known: 1},
+		"sites.MalformedError": &sites.MalformedError{Site: "osl1", Stream: "DV_MASKIN_EVT", Reason: "byte 0: an object is expected here"},
 	}
 }
 

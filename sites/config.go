@@ -1,0 +1,92 @@
+package sites
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+)
+
+// Defaults of a Config.
+const (
+	// DefaultEvery is the pause between two looks at a flow.
+	DefaultEvery = 2 * time.Second
+	// DefaultSilent is how long a source is not heard of before it counts as
+	// silent. The server of the origin sends a sign of life every second.
+	DefaultSilent = 3 * time.Second
+	// DefaultAskTimeout bounds one question to the other site.
+	DefaultAskTimeout = 2 * time.Second
+)
+
+// Config tunes a Watcher. Every zero value is a safe default.
+type Config struct {
+	// Every is the pause between two looks at a flow, 10 ms to 1 min. A look is one
+	// question over the link and two or three to the site's own server.
+	// Default 2 s.
+	Every time.Duration
+
+	// Silent is how long a source is not heard of before it counts as silent: then
+	// the copy is made to ask for it again if the origin answers. 1.5 s to 1 min.
+	// Default 3 s.
+	Silent time.Duration
+
+	// AskTimeout bounds one question to the other site, 10 ms to 1 min. Keep it
+	// above the time that a packet needs to go there and back. Default 2 s.
+	AskTimeout time.Duration
+
+	// Logger receives a line for each change of a flow's state and for each thing
+	// that was done about it. Default slog.Default().
+	Logger *slog.Logger
+
+	// MeterProvider receives the metrics, see docs/METRICS.md. Default
+	// otel.GetMeterProvider().
+	MeterProvider metric.MeterProvider
+}
+
+func (c Config) withDefaults() Config {
+	setDefault(&c.Every, DefaultEvery)
+	setDefault(&c.Silent, DefaultSilent)
+	setDefault(&c.AskTimeout, DefaultAskTimeout)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+// faults returns all that is wrong with c, defaults filled in.
+func (c Config) faults() []error {
+	return check([]bound{
+		{"Every", c.Every, 10 * time.Millisecond, time.Minute, "each look asks over the link"},
+		{"Silent", c.Silent, 1500 * time.Millisecond, time.Minute, "the other server sends a sign of life every second"},
+		{"AskTimeout", c.AskTimeout, 10 * time.Millisecond, time.Minute, "a look waits for it"},
+	})
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// bound is the range of a duration of a Config.
+type bound struct {
+	field          string
+	value, low, hi time.Duration
+	why            string
+}
+
+// check returns a fault for each field out of its range.
+func check(bounds []bound) (faults []error) {
+	for _, b := range bounds {
+		if b.value < b.low || b.value > b.hi {
+			faults = append(faults, fmt.Errorf("sites: Config.%s: %s is out of range; use %s to %s (%s)", b.field, b.value, b.low, b.hi, b.why))
+		}
+	}
+	return faults
+}
+
+// errNoConnection is the fault of a nil connection.
+var errNoConnection = errors.New("sites: connection: is nil; pass what natsconn.Dial returned")
