@@ -71,10 +71,19 @@ func (e *end) watcher(t *testing.T, cfg sites.Config) *sites.Watcher {
 	return w
 }
 
-func (e *end) stoppable(t *testing.T, cfg sites.Config) (w *sites.Watcher, stop func()) {
+func (e *end) watcherWith(t *testing.T, cfg sites.Config, change func(*sites.Watcher)) *sites.Watcher {
+	t.Helper()
+	w, _ := e.stoppable(t, cfg, change)
+	return w
+}
+
+func (e *end) stoppable(t *testing.T, cfg sites.Config, change ...func(*sites.Watcher)) (w *sites.Watcher, stop func()) {
 	t.Helper()
 	w, err := sites.New(e.conn, e.set, cfg)
 	require.NoError(t, err)
+	for _, f := range change {
+		f(w)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()

@@ -51,7 +51,7 @@ func (o *watch) measure(f *Flow, s sight, now time.Time) {
 		if held := max(o.position.seq, max(s.origin.First, 1)-1); s.origin.OfFlow > held {
 			f.Behind = s.origin.OfFlow - held
 		}
-		if f.Behind == 0 && !o.lost(s) {
+		if f.Behind == 0 && s.ahead == 0 {
 			f.CaughtUp = s.began
 		}
 	case s.heard:
@@ -65,16 +65,14 @@ func (o *watch) measure(f *Flow, s sight, now time.Time) {
 	}
 }
 
-// lost reports whether the origin is behind what the copy got from it before: its
-// store is an older one.
-func (o *watch) lost(s sight) bool {
-	return s.origin != nil && s.before.sure && s.origin.Last < s.before.seq
-}
+// lost reports whether the origin has less than the copy got from it: its store is an
+// older one. A leader that was just elected may say so once, and mean it not.
+func (s sight) lost() bool { return s.origin != nil && s.ahead > 1 }
 
 // state names the state of the flow, and says what is wrong and what to do.
 func (o *watch) state(f Flow, s sight, now time.Time) (State, string) {
 	switch {
-	case o.lost(s):
+	case s.lost():
 		return StateStuck, fmt.Sprintf("%s has lost what it gave: it ends at %d, and %d came from there; nothing new comes until it is beyond that",
 			f.From, s.origin.Last, s.before.seq)
 	case s.silent:
@@ -85,9 +83,9 @@ func (o *watch) state(f Flow, s sight, now time.Time) (State, string) {
 		return StateMoving, reason(s.asked)
 	case f.Behind == 0:
 		return StateMoving, ""
-	case now.Sub(o.moved) >= noProgress && f.Full > 0.99:
+	case now.Sub(o.moved) >= o.w.patience && f.Full > 0.99:
 		return StateStuck, fmt.Sprintf("stream %s is full and takes no more; raise its limits in the flow's declaration and apply it", f.Stream)
-	case now.Sub(o.moved) >= noProgress:
+	case now.Sub(o.moved) >= o.w.patience:
 		return StateStuck, fmt.Sprintf("%s is heard of, and nothing came for %s; check the rights of the link (dvmsg topology server-config --check)",
 			f.From, now.Sub(o.moved).Round(time.Second))
 	}

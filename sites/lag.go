@@ -31,6 +31,7 @@ type watch struct {
 	// Of the loop.
 	position position
 	unheard  time.Time // since when the server says that it never heard of the origin
+	ahead    int       // see sight
 	moved    time.Time // when the position last changed
 	resumes  int       // since the origin was last heard of
 	resumeAt time.Time // not before
@@ -73,6 +74,7 @@ type sight struct {
 	source *jetstream.StreamSourceInfo // nil: the stream has it not
 	heard  bool                        // the own server heard of the origin's stream just now
 	silent bool                        // it has not for too long; neither: it may still do so
+	ahead  int                         // for how many looks we have had more of the origin than it has
 }
 
 // look asks the origin first and then the own stream: what the origin held then must
@@ -86,6 +88,12 @@ func (o *watch) look(ctx context.Context) sight {
 	s.origin, s.asked = o.askPosition(ctx)
 	s.local = o.readOwn(ctx, &s)
 	s.heard, s.silent = o.listen(s, time.Now())
+	if s.origin != nil && s.before.sure && s.origin.Last < s.before.seq {
+		o.ahead++
+	} else if s.origin != nil {
+		o.ahead = 0
+	}
+	s.ahead = o.ahead
 	return s
 }
 

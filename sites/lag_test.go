@@ -1,12 +1,16 @@
 package sites_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"codeberg.org/dataverket/messaging/dvtest"
 	"codeberg.org/dataverket/messaging/sites"
+	"codeberg.org/dataverket/messaging/subject"
+	"codeberg.org/dataverket/messaging/topology"
 )
 
 // The whole life of a partition. The server's own lag is 0 during it: that is why
@@ -42,4 +46,152 @@ func TestALinkThatIsCutIsSeenAndTheServersOwnLagLies(t *testing.T) {
 	stream, err = b.conn.JetStream().Stream(t.Context(), copyAtB)
 	require.NoError(t, err)
 	require.EqualValues(t, 50, stream.CachedInfo().State.Msgs, "caught up means that all is there")
+}
+
+// The server waits 30 s for the answer to a question that was lost with the link, and
+// here the very first one is. The watcher alone, without help of the test, makes it
+// ask again.
+func TestACopyWhoseQuestionWasLostAsksAgainAsSoonAsTheLinkIsThere(t *testing.T) {
+	t.Parallel()
+	s := dvtest.Sites(t, eventsToB())
+	a := newEnd(t, s.A())
+	s.Cut()
+	b := newEnd(t, s.B()) // its server asks into the cut
+	a.watcher(t, fast())
+	w := b.watcher(t, fast())
+	a.publish(t, 10, "server")
+	requireFlow(t, w, "silent", func(f sites.Flow) bool { return f.State == sites.StateSilent })
+	s.Heal()
+	began := time.Now()
+	f := requireFlow(t, w, "it moves", func(f sites.Flow) bool { return moving(f) && !f.CaughtUp.IsZero() })
+	t.Logf("moves %s after the heal", time.Since(began).Round(time.Millisecond))
+	require.NotZero(t, f.Resumed)
+}
+
+func TestAFlowMovesAgainAfterABlackHoleAndAFlappingLinkWithTheWatcherAlone(t *testing.T) {
+	t.Parallel()
+	s, a, b := ends(t, eventsToB())
+	a.watcher(t, fast())
+	w := b.watcher(t, fast())
+	a.publish(t, 10, "server")
+	requireFlow(t, w, "it moves", moving)
+	s.BlackHole()
+	a.publish(t, 10, "server")
+	requireFlow(t, w, "silent in the hole", func(f sites.Flow) bool { return f.State == sites.StateSilent })
+	s.Heal()
+	requireAll(t, a, b, w)
+	s.Flap(t, 5, 300*time.Millisecond)
+	a.publish(t, 10, "server")
+	requireAll(t, a, b, w)
+}
+
+// requireAll waits until w knows that the copy at b holds what a sent.
+func requireAll(t *testing.T, a, b *end, w *sites.Watcher) {
+	t.Helper()
+	began := time.Now()
+	requireFlow(t, w, "it moves again", func(f sites.Flow) bool { return moving(f) && f.CaughtUp.After(began) })
+	t.Logf("caught up within %s", time.Since(began).Round(time.Millisecond))
+	stream, err := b.conn.JetStream().Stream(t.Context(), copyAtB)
+	require.NoError(t, err)
+	require.EqualValues(t, a.sent, stream.CachedInfo().State.Msgs)
+}
+
+// Both ask and both make the copy ask again: what they do may be done twice.
+func TestTwoWatchersAtOneSiteDoNotHarmEachOther(t *testing.T) {
+	t.Parallel()
+	s := dvtest.Sites(t, eventsToB())
+	a := newEnd(t, s.A())
+	s.Cut()
+	b := newEnd(t, s.B())
+	a.watcher(t, fast())
+	a.watcher(t, fast())
+	one, other := b.watcher(t, fast()), b.watcher(t, fast())
+	a.publish(t, 100, "server")
+	requireFlow(t, one, "silent", func(f sites.Flow) bool { return f.State == sites.StateSilent })
+	requireFlow(t, other, "silent", func(f sites.Flow) bool { return f.State == sites.StateSilent })
+	s.Heal()
+	requireAll(t, a, b, one)
+	requireAll(t, a, b, other)
+	require.NoError(t, topology.Verify(t.Context(), b.conn.JetStream(), b.set), "the stream is as declared")
+}
+
+func TestAFullCopyIsStuckAndSaysSo(t *testing.T) {
+	t.Parallel()
+	flow := eventsToB()
+	flow.Limits = topology.Limits{MaxMsgs: 10}
+	_, a, b := ends(t, flow)
+	a.watcher(t, fast())
+	w := b.watcherWith(t, fast(), func(w *sites.Watcher) { w.SetPatience(200 * time.Millisecond) })
+	a.publish(t, 15, "server")
+	f := requireFlow(t, w, "stuck", func(f sites.Flow) bool { return f.State == sites.StateStuck })
+	require.InDelta(t, 1, f.Full, 0.001)
+	require.EqualValues(t, 5, f.Behind)
+	require.Contains(t, f.Err, "DV_MASKIN_EVT_FROM_DC1 is full")
+}
+
+func TestAnOriginThatLostWhatItGaveIsStuckAlthoughTheServerSaysNothing(t *testing.T) {
+	t.Parallel()
+	_, a, b := ends(t, eventsToB())
+	impostor(t, a.conn.NATS(), func() string {
+		return `{"v":1,"site":"dc1","first":1,"last":7,"of_flow":7,"behind":0,"last_time":"2026-03-01T12:00:00Z"}`
+	})
+	w := b.watcher(t, fast())
+	a.publish(t, 20, "server")
+	requireFlow(t, w, "stuck", func(f sites.Flow) bool {
+		return f.State == sites.StateStuck && strings.Contains(f.Err, "dc1 has lost what it gave: it ends at 7, and 20 came from there")
+	})
+}
+
+// Other entities are the stream's and not the flow's: the copy is complete without
+// them.
+func TestAFlowOfChosenEntitiesIsCompleteWithoutTheOthers(t *testing.T) {
+	t.Parallel()
+	_, a, b := ends(t, eventsToB("rack", "server"))
+	a.watcher(t, fast())
+	w := b.watcher(t, fast())
+	a.publish(t, 3, "server")
+	a.publish(t, 2, "rack")
+	a.publish(t, 50, "switch")
+	f := requireFlow(t, w, "complete", func(f sites.Flow) bool { return moving(f) && !f.CaughtUp.IsZero() })
+	require.Zero(t, f.Behind)
+	stream, err := b.conn.JetStream().Stream(t.Context(), copyAtB)
+	require.NoError(t, err)
+	require.EqualValues(t, 5, stream.CachedInfo().State.Msgs)
+}
+
+// In the stream of commands those of the flow stand among local ones.
+func TestAFlowOfCommandsIsMeasuredAmongTheLocalOnes(t *testing.T) {
+	t.Parallel()
+	flow := topology.Flow{From: dvtest.SiteA, To: dvtest.SiteB, Cargo: topology.CargoCommands, Service: subject.Maskin}
+	_, a, b := ends(t, flow)
+	a.watcher(t, fast())
+	w := b.watcher(t, fast())
+	send := func(e *end, on string, n int) {
+		for range n {
+			_, err := e.conn.JetStream().Publish(t.Context(), on, nil)
+			require.NoError(t, err)
+		}
+	}
+	for _, local := range []int{3, 40, 200} {
+		began := time.Now()
+		send(a, "dv.xdc.dc2.maskin.cmd.resize", 4)
+		send(b, "dv.maskin.cmd.resize", local)
+		f := requireFlow(t, w, "complete", func(f sites.Flow) bool { return moving(f) && f.CaughtUp.After(began) })
+		require.Equal(t, "DV_MASKIN_CMD", f.Stream)
+		require.Equal(t, "DV_MASKIN_CMD_TO_DC2", f.Source)
+	}
+}
+
+func TestASiteWithoutAWatcherIsToldFromALinkThatIsDown(t *testing.T) {
+	t.Parallel()
+	_, a, b := ends(t, eventsToB())
+	w := b.watcher(t, fast())
+	a.publish(t, 5, "server")
+	f := requireFlow(t, w, "by the server's word", func(f sites.Flow) bool { return f.State == sites.StateMoving && !f.CaughtUp.IsZero() })
+	require.False(t, f.Reachable)
+	require.Contains(t, f.Err, "no watcher of the stream's owner runs there")
+	_, stop := a.stoppable(t, fast())
+	requireFlow(t, w, "it answers", moving)
+	stop()
+	requireFlow(t, w, "it does not", func(f sites.Flow) bool { return !f.Reachable })
 }

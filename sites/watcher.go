@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -25,6 +26,7 @@ type Watcher struct {
 	departures []departure
 	verbs      map[string]handler
 	watched    []*watch
+	patience   time.Duration // noProgress, less in tests
 
 	ran       atomic.Bool
 	asker     *asker               // while Run runs
@@ -50,7 +52,7 @@ func New(conn *natsconn.Conn, set topology.Set, cfg Config) (*Watcher, error) {
 	}
 	w := &Watcher{
 		conn: conn, cfg: cfg, log: cfg.Logger.With("site", set.Site), site: set.Site,
-		departures: departures(set), places: make(chan struct{}, maxAnswering),
+		departures: departures(set), places: make(chan struct{}, maxAnswering), patience: noProgress,
 	}
 	w.verbs = w.handlers()
 	for _, a := range arrivals(set) {
