@@ -43,9 +43,9 @@ func (o *watch) measure(f *Flow, s sight, now time.Time) {
 	if o.position.seq != s.before.seq || o.moved.IsZero() {
 		o.moved = now
 	}
-	compared := s.origin != nil && (o.position.sure && o.position.seq > 0 || s.origin.OfFlow == 0)
+	known := o.position.sure && o.position.seq > 0
 	switch {
-	case compared:
+	case s.origin != nil && (known || s.origin.OfFlow == 0):
 		// What came after the origin was asked is not counted.
 		f.Behind = 0
 		if held := max(o.position.seq, max(s.origin.First, 1)-1); s.origin.OfFlow > held {
@@ -54,14 +54,12 @@ func (o *watch) measure(f *Flow, s sight, now time.Time) {
 		if f.Behind == 0 && s.ahead == 0 {
 			f.CaughtUp = s.began
 		}
-	case s.heard:
-		// The server's own count is right for the moment at which it heard.
-		f.Behind = s.source.Lag
-		if f.Behind == 0 {
-			f.CaughtUp = f.Heard
-		}
-	case s.origin != nil:
+	case s.origin != nil && o.position.seq == 0:
+		// The server's count begins at 0 when it begins to ask (measured: 0 with 99
+		// to come).
 		f.Behind = s.origin.Behind
+	case s.heard:
+		f.Behind = s.source.Lag
 	}
 }
 

@@ -51,8 +51,8 @@ type Flow struct {
 	// what was known last. Where a flow has chosen entities, other messages of the
 	// stream count too, so that it is an upper bound.
 	Behind uint64
-	// CaughtUp is the newest moment at which the copy is known to have held all that
-	// the origin held. Zero: none is known.
+	// CaughtUp is the newest moment at which the copy is known, by comparison, to have
+	// held all that the origin held. Zero: none is known.
 	CaughtUp time.Time
 	// Full is how full the stream at this site is, 0 to 1. At 1 copying waits.
 	// 0 without a limit.
