@@ -8,6 +8,7 @@
 //		health.Ping("database", pool),   // *pgxpool.Pool
 //		health.Of("relay", relay),       // *outbox.Relay
 //		health.Of("servers", consumer),  // *consumer.Consumer
+//		health.Info("sites", watcher),   // *sites.Watcher: told of, and no more
 //	)
 //	mux.Handle("/readyz", h.Ready())
 //	mux.Handle("/livez", h.Live())
@@ -23,6 +24,10 @@
 // Readiness takes a process out of the way of requests. A part belongs here if the
 // process cannot do its work without it. Consumers and relays go on by themselves
 // when their servers are back; for them the probe is a report.
+//
+// What is worth telling and no reason to take the process out of the way is an [Info]:
+//
+//	{"name":"sites","ready":true,"since":"…","checked":"…","detail":"flows that move: 1 of 2; events of maskin from osl1: silent for 14s (…)"}
 //
 // # Guarantees
 //

@@ -36,11 +36,12 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Part is something without which the process cannot do its work. Make it with
-// [Of], [Ping] or [Func].
+// Part is something without which the process cannot do its work, made with [Of],
+// [Ping] or [Func], or something that is only told of, made with [Info].
 type Part struct {
 	name  string
 	check func(context.Context) error // nil is refused by New
+	tell  func() string               // in the place of check, of Info
 }
 
 // Of is a part that knows its state, such as *outbox.Relay, *consumer.Consumer and
@@ -49,7 +50,7 @@ func Of(name string, part interface{ Ready() error }) Part {
 	if part == nil {
 		return Part{name: name}
 	}
-	return Part{name, func(context.Context) error { return part.Ready() }}
+	return Part{name: name, check: func(context.Context) error { return part.Ready() }}
 }
 
 // Ping is a part that is asked, such as *pgxpool.Pool and *natsconn.Conn. The
@@ -58,12 +59,27 @@ func Ping(name string, part interface{ Ping(context.Context) error }) Part {
 	if part == nil {
 		return Part{name: name}
 	}
-	return Part{name, part.Ping}
+	return Part{name: name, check: part.Ping}
 }
 
 // Func is a part with a check of its own. The context ends after Config.Timeout.
 // nil is ready; the text of an error is shown to whoever probes.
-func Func(name string, check func(context.Context) error) Part { return Part{name, check} }
+func Func(name string, check func(context.Context) error) Part {
+	return Part{name: name, check: check}
+}
+
+// Info is a part that is told of and never makes the process unready, such as
+// *sites.Watcher: its Detail stands in the body of every answer, also where it says
+// that something is wrong. It is for what readiness must not follow, since other
+// processes are no better off: a link to another site, a dead letter, a backlog. An
+// alert is for those. A Detail that hangs or panics is told as that. The rules for
+// reasons hold for it, too.
+func Info(name string, part interface{ Detail() string }) Part {
+	if part == nil {
+		return Part{name: name}
+	}
+	return Part{name: name, tell: part.Detail}
+}
 
 // partName is what may be a name in a metric label and in a shell.
 var partName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,63}$`)
@@ -90,7 +106,7 @@ func New(cfg Config, parts ...Part) (*Health, error) {
 			faults = append(faults, fmt.Errorf("health: parts[%d]: %.80q is no name; use [a-z][a-z0-9_-]*, at most 64 bytes", i, p.name))
 		case names[p.name]:
 			faults = append(faults, fmt.Errorf("health: parts[%d]: %s is there twice; each needs a name of its own", i, p.name))
-		case p.check == nil:
+		case p.check == nil && p.tell == nil:
 			faults = append(faults, fmt.Errorf("health: parts[%d] (%s): there is nothing to ask; pass what was constructed, not nil", i, p.name))
 		}
 		names[p.name] = true

@@ -27,6 +27,7 @@ type report struct {
 	Ready bool
 	Parts []struct {
 		Name, Reason   string
+		Detail         string
 		Ready          bool
 		Since, Checked time.Time
 	}
@@ -297,6 +298,43 @@ func TestPanicIsAReasonAndNotTheEndOfTheProcess(t *testing.T) {
 	require.Equal(t, "the check panicked: boom", got.Parts[0].Reason)
 	require.Contains(t, got.Parts[1].Reason, "the check panicked")
 	require.True(t, got.Parts[2].Ready)
+}
+
+// detail is a part that only tells.
+type detail func() string
+
+func (d detail) Detail() string { return d() }
+
+// A link to another site is down: to take the process out of the way would make two
+// sites fail of one link.
+func TestWhatIsOnlyToldOfNeverMakesTheProcessUnready(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		text := "silent for 14s, password=hunter2\nand more"
+		release := make(chan struct{})
+		h := newHealth(t, health.Of("broker", new(switched)),
+			health.Info("sites", detail(func() string { return text })),
+			health.Info("panics", detail(func() string { panic("boom") })),
+			health.Info("hangs", detail(func() string { <-release; return "" })))
+		code, got := probe(t, h.Ready())
+		require.Equal(t, http.StatusOK, code)
+		require.True(t, got.Ready)
+		for i, want := range []string{"", "silent for 14s, password=*** and more", "the check panicked: boom", "no answer for 2s"} {
+			require.Equal(t, want, got.Parts[i].Detail)
+			require.True(t, got.Parts[i].Ready)
+			require.Empty(t, got.Parts[i].Reason)
+		}
+		since := got.Parts[1].Since
+		text = "all flows move"
+		pass(2 * time.Second)
+		_, got = probe(t, h.Ready())
+		require.Equal(t, "all flows move", got.Parts[1].Detail)
+		require.Equal(t, since, got.Parts[1].Since, "it has been ready all the time")
+		close(release)
+		synctest.Wait()
+	})
+	_, err := health.New(health.Config{}, health.Info("none", nil))
+	require.ErrorContains(t, err, "there is nothing to ask")
 }
 
 func TestProbesAreGetOrHead(t *testing.T) {

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -17,6 +18,7 @@ type part struct {
 	done  chan struct{} // closed at its end; nil while none runs
 	asked time.Time     // the newest check that ended: when it began; zero before the first
 	why   string        // what it found; "" is ready
+	text  string        // of an Info: what it told
 
 	told  bool      // whether a verdict was given
 	shown string    // the reason that was given last; "" is ready
@@ -30,6 +32,7 @@ type verdict struct {
 	Since   string `json:"since"`             // of being ready, or not
 	Checked string `json:"checked,omitempty"` // the newest check that ended
 	Reason  string `json:"reason,omitempty"`
+	Detail  string `json:"detail,omitempty"` // of a part that is told of, which is always ready
 }
 
 // Reasons that are ours.
@@ -57,26 +60,33 @@ func (p *part) refresh(now time.Time, patience time.Duration) (done <-chan struc
 func (p *part) ask() {
 	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Timeout)
 	defer cancel()
-	why := p.answer(ctx)
+	why, text := p.answer(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.asked, p.why = p.began, why
+	p.asked, p.why, p.text = p.began, why, text
 	close(p.done)
 	p.done = nil
 }
 
-// answer is the reason why the part is not ready, or "". A panic, of the error's
-// own text too, is a reason: it must not end a process that only answers a probe.
-func (p *part) answer(ctx context.Context) (why string) {
+// answer is the reason why the part is not ready, or "", and what an Info tells. A
+// panic, of the error's own text too, is a reason: it must not end a process that
+// only answers a probe.
+func (p *part) answer(ctx context.Context) (why, text string) {
 	defer func() {
 		if v := recover(); v != nil {
 			why = reason(fmt.Sprintf("the check panicked: %v", v))
 		}
 	}()
-	if err := p.check(ctx); err != nil {
-		return reason(err.Error())
+	if p.tell != nil {
+		if text = p.tell(); text != "" {
+			text = reason(text)
+		}
+		return "", text
 	}
-	return ""
+	if err := p.check(ctx); err != nil {
+		return reason(err.Error()), ""
+	}
+	return "", ""
 }
 
 // verdict is what is known now. A check that is under way for longer than it may
@@ -91,8 +101,12 @@ func (p *part) verdict(now time.Time) verdict {
 	case p.asked.IsZero():
 		why = reasonUnasked
 	}
+	v := verdict{Name: p.name}
+	if p.tell != nil {
+		v.Detail, why = cmp.Or(why, p.text), ""
+	}
 	p.note(why, now)
-	v := verdict{Name: p.name, Ready: why == "", Since: stamp(p.since), Reason: why}
+	v.Ready, v.Since, v.Reason = why == "", stamp(p.since), why
 	if !p.asked.IsZero() {
 		v.Checked = stamp(p.asked)
 	}
