@@ -20,6 +20,7 @@ const (
 	level3     = 30
 	level4     = 40
 	forTesting = 45 // test infrastructure: tests import it, and what stands above
+	onTesting  = 47 // test infrastructure that is made of other
 	level5     = 50
 	noLevel    = 99 // imported by nobody
 )
@@ -59,6 +60,7 @@ var layers = map[string]int{
 	"internal/pgserver":   forTesting,
 	"internal/natsserver": forTesting,
 	"internal/faultlink":  forTesting,
+	"internal/twosites":   onTesting,
 	"dvtest":              level5,
 	"cmd/dvmsg/...":       level5,
 	"examples/...":        level5,
@@ -74,14 +76,14 @@ var layers = map[string]int{
 var thirdParty = map[string][]string{
 	"github.com/jackc/pgx/v5": {"outbox", "inbox", "migrate", "task", "tenant", "internal/pgschema", "internal/pgserver",
 		"dvtest", "cmd/dvmsg/...", "examples/..."},
-	"github.com/nats-io/nats.go": {"natsconn", "topology", "outbox", "consumer", "dlq", "history", "rpc", "sites", "internal/pass", "internal/natsserver",
+	"github.com/nats-io/nats.go": {"natsconn", "topology", "outbox", "consumer", "dlq", "history", "rpc", "sites", "internal/pass", "internal/natsserver", "internal/twosites",
 		"dvtest", "cmd/dvmsg/...", "examples/..."},
 	"github.com/google/uuid": {"envelope", "dlq"},
 	// The API only, and where a Config names a provider.
 	"go.opentelemetry.io/otel":           {"internal/telemetry", "outbox", "consumer", "sites", "examples/..."},
 	"go.opentelemetry.io/otel/sdk":       {"examples/..."},
 	"go.opentelemetry.io/otel/exporters": {"examples/..."},
-	"github.com/nats-io/nats-server/v2":  {"internal/natsserver", "dvtest", "cmd/dvmsg/...", "examples/..."},
+	"github.com/nats-io/nats-server/v2":  {"internal/natsserver", "internal/twosites", "dvtest", "cmd/dvmsg/...", "examples/..."},
 	"github.com/stretchr/testify":        {"internal/natsserver", "dvtest", "cmd/dvmsg/...", "examples/..."},
 	"go.yaml.in/yaml/v3":                 {},
 	"go.uber.org/goleak":                 {"internal/natsserver", "dvtest", "cmd/dvmsg/...", "examples/..."},
@@ -146,7 +148,7 @@ func layerFault(from, dir string) string {
 		return "" // inside one group, or an owner and its internal folder
 	case layers[to] == noLevel:
 		return "nobody imports it"
-	case layers[from] < level5 && layers[to] == forTesting:
+	case layers[from] <= forTesting && (layers[to] == forTesting || layers[to] == onTesting):
 		return "it is test infrastructure: only tests, dvtest, cmd and examples import it"
 	case layers[from] == layers[to]:
 		return "both are of one level: move what they share below"
@@ -226,7 +228,8 @@ func TestImportsGoDownOnly(t *testing.T) {
 	accepts(t, checkLayers, files{
 		"outbox/a.go": imports("outbox", "/topology"), "outbox/b.go": imports("outbox", "/outbox/internal/store"),
 		"envelope/a.go": imports("envelope", "/internal/strictjson"), "inbox/a.go": imports("inbox", "/internal/telemetry"),
-		"dvtest/a.go": imports("dvtest", "/internal/natsserver"), "examples/a/a.go": imports("main", "/examples/events"),
+		"dvtest/a.go": imports("dvtest", "/internal/natsserver"), "internal/twosites/a.go": imports("twosites", "/internal/natsserver"),
+		"examples/a/a.go": imports("main", "/examples/events"),
 		"inbox/x_test.go": imports("inbox_test", "/dvtest"), "internal/pgserver/a.go": imports("pgserver", "/internal/backoff"),
 	})
 	for _, bad := range []struct{ dir, imported, want string }{
@@ -237,6 +240,7 @@ func TestImportsGoDownOnly(t *testing.T) {
 		{"outbox/internal/store", "/dlq", "both are of one level"},
 		{"outbox/internal/store", "/dvtest", "imports go down only"},
 		{"outbox", "/internal/natsserver", "it is test infrastructure"},
+		{"outbox", "/internal/twosites", "it is test infrastructure"},
 		{"internal/pgserver", "/internal/natsserver", "it is test infrastructure"},
 		{"dvtest", "/examples/a", "both are of one level"},
 		{"dvtest", "/internal/archtest", "nobody imports it"},
