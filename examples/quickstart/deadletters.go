@@ -77,7 +77,7 @@ func (s *supervisor) repair(ctx context.Context, r *report) error {
 	if chosen == nil {
 		return nil
 	}
-	s.progress.say("all requests have gone their way; repairing one of %d dead letters and replaying it", len(r.DeadLetters))
+	s.progress.Say("all requests have gone their way; repairing one of %d dead letters and replaying it", len(r.DeadLetters))
 	_, err = s.infra.pools["maskin"].Exec(ctx, `insert into sizes values ($1, 32, 256)`, repairedSize)
 	if err != nil {
 		return err

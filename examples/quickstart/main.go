@@ -14,6 +14,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"codeberg.org/dataverket/messaging/examples/internal/progress"
 )
 
 const (
@@ -57,9 +59,9 @@ func run(args []string, stdout, stderr *os.File) error {
 	if opts.json {
 		watched = stderr
 	}
-	progress := newProgress(watched)
-	r, err := supervise(ctx, opts, progress)
-	progress.end()
+	line := progress.New(watched)
+	r, err := supervise(ctx, opts, line)
+	line.End()
 	if ctx.Err() != nil {
 		return errors.New("interrupted; everything that was started is stopped and removed")
 	}

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"time"
 )
 
 // counts are how far the work is, as databases and streams say.
@@ -63,49 +61,4 @@ func (s *supervisor) messages(ctx context.Context, stream string) (int, error) {
 		return 0, err
 	}
 	return int(found.CachedInfo().State.Msgs), nil
-}
-
-// plainEvery is how often a line is written where it cannot be refreshed.
-const plainEvery = 2 * time.Second
-
-// progress writes one line that is refreshed, or, where nobody looks at a
-// terminal, a line every two seconds. It is used by one goroutine at a time.
-type progress struct {
-	out      *os.File
-	terminal bool
-	open     bool // the line is not ended yet
-	last     time.Time
-}
-
-func newProgress(out *os.File) *progress {
-	info, err := out.Stat()
-	return &progress{out: out, terminal: err == nil && info.Mode()&os.ModeCharDevice != 0}
-}
-
-// say writes a line of its own.
-func (p *progress) say(format string, args ...any) {
-	p.end()
-	fmt.Fprintf(p.out, format+"\n", args...)
-}
-
-// show writes or refreshes the line.
-func (p *progress) show(c counts) {
-	if !p.terminal && time.Since(p.last) < plainEvery {
-		return
-	}
-	p.last = time.Now()
-	if !p.terminal {
-		fmt.Fprintln(p.out, c)
-		return
-	}
-	fmt.Fprint(p.out, "\r\x1b[K"+c.String()) // to the start of the line, and clear it
-	p.open = true
-}
-
-// end ends an open line.
-func (p *progress) end() {
-	if p.open {
-		fmt.Fprintln(p.out)
-		p.open = false
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"codeberg.org/dataverket/messaging/examples/internal/progress"
 	"codeberg.org/dataverket/messaging/outbox"
 )
 
@@ -31,7 +32,7 @@ type supervisor struct {
 	opts     options
 	infra    *infra
 	spawner  *spawner
-	progress *progress
+	progress *progress.Line
 	random   *rand.Rand
 	expected int // requests that the input file makes
 
@@ -42,11 +43,11 @@ type supervisor struct {
 }
 
 // supervise runs the whole demo. Whatever happens, it leaves nothing behind.
-func supervise(ctx context.Context, opts options, progress *progress) (r *report, err error) {
+func supervise(ctx context.Context, opts options, line *progress.Line) (r *report, err error) {
 	began := time.Now()
-	progress.say("starting PostgreSQL with a database per service, NATS with file storage and three services; ack wait %s, lease %s", ackWait, leaseTTL)
+	line.Say("starting PostgreSQL with a database per service, NATS with file storage and three services; ack wait %s, lease %s", ackWait, leaseTTL)
 	s := &supervisor{
-		opts: opts, spawner: newSpawner(), progress: progress, random: rand.New(rand.NewPCG(opts.seed, 1)),
+		opts: opts, spawner: newSpawner(), progress: line, random: rand.New(rand.NewPCG(opts.seed, 1)),
 		services: map[string]*process{}, failures: make(chan error, 1),
 	}
 	defer s.spawner.end()
@@ -185,7 +186,7 @@ func (s *supervisor) work(ctx context.Context) error {
 			if err != nil {
 				return false, err
 			}
-			s.progress.show(now)
+			s.progress.Show(now)
 			if now != last {
 				last, moved = now, time.Now()
 			}
