@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"codeberg.org/dataverket/messaging/dvtest"
+	"codeberg.org/dataverket/messaging/examples/internal/progress"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// The whole demo at a smaller size, with one server at each site. How fast it is, and
+// what falls into a fault of so short a time, is the machine's matter.
+func TestTwoSites(t *testing.T) {
+	t.Parallel()
+	dvtest.Postgres(t) // not with -short
+	file, err := os.Create(filepath.Join(t.TempDir(), "progress"))
+	require.NoError(t, err)
+	defer file.Close()
+	opts := options{events: 300, rate: 150, fault: 150 * time.Millisecond, servers: 1}
+	r, err := play(t.Context(), opts, progress.New(file))
+	require.NoError(t, err)
+	var out bytes.Buffer
+	_ = r.write(&out) // its error is what is looked at below
+	t.Log(out.String())
+	for _, fault := range r.faults {
+		require.True(t, strings.HasPrefix(fault, "void:"), fault)
+	}
+	require.Len(t, r.sites, 2)
+	for i, site := range []string{osl1, trd1} {
+		f := r.sites[i]
+		require.Positive(t, f.RateDisturbed)
+		f.CaughtUp, f.RateDisturbed, f.RateUndisturbed, f.P99Disturbed, f.P99Undisturbed, f.Repeats = 0, 0, 0, 0, 0, 0
+		require.Equal(t, figures{Site: site, Asked: 300, Sent: 300, Copied: 300, OwnEffects: 300, OtherEffects: 300}, f)
+	}
+	var made int64
+	require.Len(t, r.struck, len(plan))
+	for _, s := range r.struck {
+		made += s.Made
+		if s.Kind == kindCut || s.Kind == kindHole {
+			require.Zero(t, s.Passed, "%s let something through", s.Kind)
+		}
+	}
+	require.Positive(t, made, "nothing was changed while the link was disturbed")
+}
+
+func TestBadFlagsAreRefusedAllAtOnce(t *testing.T) {
+	t.Parallel()
+	var usage bytes.Buffer
+	_, err := parseOptions([]string{"--events", "3", "--rate", "0", "--fault", "1ms", "--servers", "2", "extra"}, &usage)
+	for _, text := range []string{
+		"--events: 3 is out of range; use 100 to 1000000", "--rate: 0 is out of range", "--fault: 1ms is out of range",
+		"--servers: 2 is no size of a site; use 1 or 3", `unexpected argument "extra"`,
+	} {
+		require.ErrorContains(t, err, text)
+	}
+	_, err = parseOptions([]string{"--help"}, &usage)
+	require.Error(t, err)
+	require.Contains(t, usage.String(), "--servers")
+
+	o, err := parseOptions(nil, &usage)
+	require.NoError(t, err)
+	require.Equal(t, options{events: 10_000, rate: 350, fault: 3 * time.Second, servers: 3}, o)
+}
+
+// The traffic lasts so long that the link is whole for as long as it is not, and what
+// is asked for is made at no higher rate than asked for.
+func TestTrafficLastsAsLongAsTheFaults(t *testing.T) {
+	t.Parallel()
+	few := options{events: 100, rate: 100, fault: time.Second}
+	require.Equal(t, 19*time.Second, few.lasts())
+	require.Equal(t, time.Second, few.rest())
+	many := options{events: 50_000, rate: 500, fault: 3 * time.Second}
+	require.Equal(t, 100*time.Second, many.lasts())
+	require.Equal(t, 7300*time.Millisecond, many.rest())
+}
