@@ -14,12 +14,17 @@ TOOL := go tool -modfile=tools/go.mod
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z\/]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## run the quickstart: an event from its transaction to its effect
 	@scripts/ensure-postgres.sh --or-url
 	go run ./examples/quickstart
+
+.PHONY: demo-sites
+demo-sites: ## two datacenters whose link is cut, swallowed, slowed and flapping
+	@scripts/ensure-postgres.sh --or-url
+	go run ./examples/twosites
 
 .PHONY: test
 test: postgres lint ## everything: lint, all tests with the race detector, each benchmark once
@@ -28,7 +33,7 @@ test: postgres lint ## everything: lint, all tests with the race detector, each 
 
 # These packages start PostgreSQL themselves; elsewhere dvtest does, which leaves
 # such tests out of -short.
-NEEDS_POSTGRES := /internal/pgserver$$|/internal/tutorial$$|/examples/(quickstart|audit)$$|/dvtest$$|/health$$
+NEEDS_POSTGRES := /internal/pgserver$$|/internal/tutorial$$|/examples/(quickstart|audit|twosites)$$|/dvtest$$|/health$$
 
 .PHONY: test/short
 test/short: ## what needs no PostgreSQL, in a minute

@@ -19,7 +19,7 @@ type demo struct {
 	line     *progress.Line
 	services []*service // osl1, trd1
 
-	busy atomic.Bool            // there will be more changes or faults
+	busy atomic.Bool            // there will be more requests or faults
 	link atomic.Pointer[string] // its state, for the progress
 
 	began, ended time.Time // of the traffic
@@ -84,7 +84,7 @@ func (d *demo) direct(ctx context.Context) error {
 	if err := poll(ctx, 20*time.Millisecond, d.ready); err != nil {
 		return err
 	}
-	d.line.Say("%d changes at each site within %s; meanwhile %d faults of the link, %s each",
+	d.line.Say("%d requests at each site within %s; meanwhile %d faults of the link, %s each",
 		d.opts.events, d.opts.lasts().Round(100*time.Millisecond), len(plan), d.opts.fault)
 	d.busy.Store(true)
 	g, ctx := errgroup.WithContext(ctx)
@@ -96,7 +96,7 @@ func (d *demo) direct(ctx context.Context) error {
 	return g.Wait()
 }
 
-// disturb makes the changes at both sites, and meanwhile the faults.
+// disturb makes the requests at both sites, and meanwhile the faults.
 func (d *demo) disturb(ctx context.Context) error {
 	d.began = time.Now()
 	defer func() { d.ended = time.Now() }()

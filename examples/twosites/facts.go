@@ -1,19 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/dlq"
-	"codeberg.org/dataverket/messaging/examples/quickstart/maskinevents"
-	"codeberg.org/dataverket/messaging/history"
+	"codeberg.org/dataverket/messaging/envelope"
 	"codeberg.org/dataverket/messaging/subject"
 	"codeberg.org/dataverket/messaging/topology"
 )
@@ -31,7 +33,8 @@ func (d *demo) gatherFacts(ctx context.Context) error {
 		return err
 	}
 	for _, s := range d.services {
-		if err := insert(ctx, check, "sites", [][]any{{s.Site, d.opts.events}}); err != nil {
+		// A site changes as much for the other one as it leaves to it.
+		if err := insert(ctx, check, "sites", [][]any{{s.Site, d.opts.events, orders(d.opts.events)}}); err != nil {
 			return err
 		}
 		for _, gather := range []func(context.Context, *pgxpool.Pool) error{s.gatherTables, s.gatherStreams, s.gatherLetters} {
@@ -53,8 +56,8 @@ func (d *demo) gatherFacts(ctx context.Context) error {
 // gatherTables copies the site's database.
 func (s *service) gatherTables(ctx context.Context, check *pgxpool.Pool) error {
 	for table, query := range map[string]string{
-		"changes": `select $1::text, server_id, revision, made_at from changes`,
-		"effects": `select $1::text, origin, place, message_id, server_id, revision, applied_at from ledger`,
+		"changes": `select $1::text, cargo, server_id, revision, made_at from changes`,
+		"effects": `select $1::text, cargo, origin, place, message_id, server_id, revision, applied_at from ledger`,
 	} {
 		found, err := s.pool.Query(ctx, query, s.Site)
 		if err != nil {
@@ -71,38 +74,89 @@ func (s *service) gatherTables(ctx context.Context, check *pgxpool.Pool) error {
 	return nil
 }
 
-// gatherStreams copies the site's own events and its copy of the other's. Whose an
-// event is says the stream, not the message.
+// gatherStreams copies what lies in the site's streams. Whose a message is says the
+// stream and not the message.
 func (s *service) gatherStreams(ctx context.Context, check *pgxpool.Pool) error {
-	for _, stream := range []topology.Stream{s.events, s.copied} {
-		origin := s.Site
-		for _, source := range stream.Sources {
-			origin = source.Site
+	for _, stream := range s.set.Streams {
+		cargo, origin := event, s.Site
+		switch stream.Class {
+		case topology.ClassEvents:
+		case topology.ClassEventCopy:
+			origin = s.other()
+		case topology.ClassOutgoing:
+			cargo = command
+		case topology.ClassCommands: // nobody here sends any
+			cargo, origin = command, s.other()
+		default:
+			continue
+		}
+		messages, err := s.readStream(ctx, stream)
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", stream.Name, err)
 		}
 		var rows [][]any
-		for m, err := range history.Read(ctx, s.conn.JetStream(), history.Query{
-			Filter: subject.EventsOf(subject.Maskin), Stream: stream.Name,
-			Max: math.MaxInt, MaxRead: math.MaxInt, Timeout: 10 * time.Minute,
-		}) {
-			if err != nil {
-				return err
-			}
-			// Both types have a revision, at the same place.
-			data, err := maskinevents.ServerResized.Decode(m.Envelope)
-			if err != nil {
-				first, err := maskinevents.ServerProvisioned.Decode(m.Envelope)
-				if err != nil {
-					return err
-				}
-				data.Revision = first.Revision
-			}
-			rows = append(rows, []any{s.Site, origin, int64(m.Sequence), m.Envelope.ID, m.Envelope.Subject, data.Revision})
+		for _, m := range messages {
+			rows = append(rows, []any{s.Site, cargo, origin, int64(m.Sequence), m.id, m.server, m.Revision})
 		}
 		if err := insert(ctx, check, "stored", rows); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// message is what lies at one place of a stream.
+type message struct {
+	Sequence   uint64
+	id, server string
+	Revision   int `json:"revision"` // all messages of maskin have one
+}
+
+// readStream reads a stream from its first message to its last.
+func (s *service) readStream(ctx context.Context, declared topology.Stream) ([]message, error) {
+	stream, err := s.conn.JetStream().Stream(ctx, declared.Name)
+	if err != nil {
+		return nil, err
+	}
+	reader, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		return nil, err
+	}
+	all := make([]message, 0, stream.CachedInfo().State.Msgs)
+	for len(all) < cap(all) {
+		before := len(all)
+		// Never more than there are: the server would wait for them.
+		batch, err := reader.Fetch(min(500, cap(all)-len(all)), jetstream.FetchMaxWait(5*time.Second))
+		if err != nil {
+			return nil, err
+		}
+		for stored := range batch.Messages() {
+			m, err := decode(stored)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, m)
+		}
+		if err := batch.Error(); err != nil || len(all) == before {
+			return nil, fmt.Errorf("%d of %d messages came: %w", len(all), cap(all), cmp.Or(err, errSilent))
+		}
+	}
+	return all, nil
+}
+
+var errSilent = errors.New("the broker is silent")
+
+func decode(stored jetstream.Msg) (m message, err error) {
+	meta, err := stored.Metadata()
+	if err != nil {
+		return m, err
+	}
+	e, err := envelope.Decode(stored.Data())
+	if err != nil {
+		return m, fmt.Errorf("message %d: %w", meta.Sequence.Stream, err)
+	}
+	m.Sequence, m.id, m.server = meta.Sequence.Stream, e.ID, e.Subject
+	return m, json.Unmarshal(e.Data, &m)
 }
 
 // gatherLetters copies the dead letters. There are to be none.

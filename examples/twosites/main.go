@@ -20,8 +20,8 @@ import (
 
 // options are the flags.
 type options struct {
-	events  int           // changes at each site
-	rate    int           // changes a second at each site, at most
+	events  int           // of each site
+	rate    int           // events a second at each site, at most
 	fault   time.Duration // how long one lasts
 	servers int           // of NATS at each site
 	bars    bool
@@ -60,8 +60,8 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("twosites", flag.ContinueOnError)
 	flags.SetOutput(usage)
-	flags.IntVar(&o.events, "events", 10_000, "changes at each site, 100 to 1000000")
-	flags.IntVar(&o.rate, "rate", 350, "changes a second at each site, at most, 1 to 100000")
+	flags.IntVar(&o.events, "events", 10_000, "events of each site, 200 to 1000000")
+	flags.IntVar(&o.rate, "rate", 350, "events a second at each site, at most, 1 to 100000")
 	flags.DurationVar(&o.fault, "fault", 3*time.Second, "how long each fault of the link lasts, 100ms to 1m")
 	flags.IntVar(&o.servers, "servers", 3, "NATS servers at each site, 1 or 3")
 	flags.BoolVar(&o.bars, "bars", false, "fail also if catching up takes more than 10s, or the faults cost a site more than 5 % of its own throughput")
@@ -81,7 +81,7 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 		}
 	}
 	refuse(flags.NArg() > 0, "unexpected argument %q", flags.Arg(0))
-	refuse(o.events < 100 || o.events > 1_000_000, "--events: %d is out of range; use 100 to 1000000", o.events)
+	refuse(o.events < 200 || o.events > 1_000_000, "--events: %d is out of range; use 200 to 1000000", o.events)
 	refuse(o.rate < 1 || o.rate > 100_000, "--rate: %d is out of range; use 1 to 100000", o.rate)
 	refuse(o.fault < 100*time.Millisecond || o.fault > time.Minute, "--fault: %s is out of range; use 100ms to 1m", o.fault)
 	refuse(o.servers != 1 && o.servers != 3, "--servers: %d is no size of a site; use 1 or 3", o.servers)

@@ -18,7 +18,7 @@ func register(ctx context.Context, tx pgx.Tx, e envelope.Received[maskinevents.S
 	if err != nil {
 		return err
 	}
-	return record(ctx, tx, e.Delivery, e.Data.Revision)
+	return record(ctx, tx, event, e.Delivery, e.Data.Revision)
 }
 
 // resize changes the size of a server that is registered.
@@ -31,12 +31,18 @@ func resize(ctx context.Context, tx pgx.Tx, e envelope.Received[maskinevents.Ser
 	if done.RowsAffected() == 0 {
 		return envelope.Permanent(fmt.Errorf("maskin: resize %s of %s: it is not registered: look for a dead letter of the server", e.Envelope.Subject, e.Site))
 	}
-	return record(ctx, tx, e.Delivery, e.Data.Revision)
+	return record(ctx, tx, event, e.Delivery, e.Data.Revision)
 }
 
+// What a row of changes and of the ledger is about.
+const (
+	event   = "event"
+	command = "command"
+)
+
 // record writes the witness of an effect, in the transaction of the effect.
-func record(ctx context.Context, tx pgx.Tx, d *envelope.Delivery, revision int) error {
-	_, err := tx.Exec(ctx, `insert into ledger (origin, message_id, server_id, revision) values ($1, $2, $3, $4)`,
-		d.Site, d.Envelope.ID, d.Envelope.Subject, revision)
+func record(ctx context.Context, tx pgx.Tx, cargo string, d *envelope.Delivery, revision int) error {
+	_, err := tx.Exec(ctx, `insert into ledger (cargo, origin, message_id, server_id, revision) values ($1, $2, $3, $4, $5)`,
+		cargo, d.Site, d.Envelope.ID, d.Envelope.Subject, revision)
 	return err
 }

@@ -15,8 +15,8 @@ const (
 	silent = 3 * time.Second
 )
 
-// resume makes the server ask for the other site's events again when it has heard
-// nothing, until ctx ends.
+// resume makes the server ask the other site again when it has heard nothing, until
+// ctx ends.
 func (s *service) resume(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -26,13 +26,15 @@ func (s *service) resume(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		stream, err := s.conn.JetStream().Stream(ctx, s.copied.Name)
-		if err != nil {
-			continue // no leader at the moment
-		}
-		for _, source := range stream.CachedInfo().Sources {
-			if source.Active < 0 || source.Active > silent {
-				_ = topology.Resume(ctx, s.conn.JetStream(), s.copied) // tried again with the next tick
+		for _, declared := range s.set.Streams {
+			stream, err := s.conn.JetStream().Stream(ctx, declared.Name)
+			if err != nil {
+				continue // no leader at the moment
+			}
+			for _, source := range stream.CachedInfo().Sources {
+				if source.Active < 0 || source.Active > silent {
+					_ = topology.Resume(ctx, s.conn.JetStream(), declared) // tried again with the next tick
+				}
 			}
 		}
 	}

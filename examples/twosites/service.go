@@ -37,27 +37,27 @@ type settings struct {
 	Logger      *slog.Logger
 }
 
-// service is maskin at one site. It knows that there is another one by its
-// declaration alone.
+// service is maskin at one site. It knows of the other one by its declaration alone,
+// and never connects to it.
 type service struct {
 	settings
-	declaration
-	pool          *pgxpool.Pool
-	conn          *natsconn.Conn
-	out           *outbox.Outbox
-	relay         *outbox.Relay
-	local, remote *consumer.Consumer
+	set       topology.Set
+	pool      *pgxpool.Pool
+	conn      *natsconn.Conn
+	out       *outbox.Outbox
+	relay     *outbox.Relay
+	consumers []*consumer.Consumer // one for each durable
 }
 
 // open connects, brings tables and streams up to date and makes the parts. The
 // caller closes what it returns, after an error too.
 func open(ctx context.Context, cfg settings) (*service, error) {
-	s := &service{settings: cfg, declaration: declare(cfg.Network, cfg.Site, cfg.Limits)}
+	s := &service{settings: cfg, set: declared(cfg.Network, cfg.Site, cfg.Limits)}
 	pool, err := pgxpool.ParseConfig(cfg.DatabaseURL)
 	if err != nil {
 		return s, err
 	}
-	pool.MaxConns = 2*handlers + writers + 8 // a consumer's lease needs two of its own
+	pool.MaxConns = 50 // handlers, two more for the lease of each consumer, the relay, and who makes changes
 	if s.pool, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
 		return s, err
 	}
@@ -91,33 +91,35 @@ func (s *service) makeParts(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	// One inbox for both durables: it remembers messages, whichever way they came.
-	in, err := inbox.New(s.pool, "maskin_register", inbox.Config{})
+	// One inbox for all durables: it remembers messages, whichever way they came.
+	in, err := inbox.New(s.pool, "maskin", inbox.Config{})
 	if err != nil {
 		return err
 	}
 	routes := []envelope.Route{
 		inbox.On(in, maskinevents.ServerProvisioned, register),
 		inbox.On(in, maskinevents.ServerResized, resize),
+		inbox.On(in, maskinevents.Resize, s.carryOut),
 	}
-	read := func(c topology.Consumer) (*consumer.Consumer, error) {
-		return consumer.New(js, dead, consumer.Config{
-			Consumer: c, Site: s.Site, Store: in, Order: &consumer.Order{}, Concurrency: handlers, Logger: s.Logger,
+	for _, durable := range s.set.Consumers {
+		c, err := consumer.New(js, dead, consumer.Config{
+			Consumer: durable, Site: s.Site, Store: in, Order: &consumer.Order{}, Concurrency: handlers, Logger: s.Logger,
 		}, routes...)
+		if err != nil {
+			return err
+		}
+		s.consumers = append(s.consumers, c)
 	}
-	if s.local, err = read(s.declaration.local); err != nil {
-		return err
-	}
-	s.remote, err = read(s.declaration.remote)
-	return err
+	return nil
 }
 
 // run is the service, until ctx ends.
 func (s *service) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.relay.Run(ctx) })
-	g.Go(func() error { return s.local.Run(ctx) })
-	g.Go(func() error { return s.remote.Run(ctx) })
+	for _, c := range s.consumers {
+		g.Go(func() error { return c.Run(ctx) })
+	}
 	g.Go(func() error { return s.resume(ctx) })
 	return g.Wait()
 }
@@ -125,7 +127,11 @@ func (s *service) run(ctx context.Context) error {
 // ready is what the readiness probe answers with. That the link is down is no part of
 // it: a site works alone.
 func (s *service) ready() error {
-	return errors.Join(s.relay.Ready(), s.local.Ready(), s.remote.Ready())
+	err := s.relay.Ready()
+	for _, c := range s.consumers {
+		err = errors.Join(err, c.Ready())
+	}
+	return err
 }
 
 // close ends the connections, when nothing runs any more.

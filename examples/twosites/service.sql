@@ -1,15 +1,19 @@
 -- The database of maskin at one site.
 
--- The servers that stand here.
+-- The servers that stand here, and those of the other site that something was ordered
+-- for: the size last announced or asked for, and how often that was.
 create table servers (
-	id       text primary key,
+	cargo    text not null, -- event or command
+	id       text not null,
 	size     text not null,
-	revision int not null
+	revision int not null,
+	primary key (cargo, id)
 );
 
--- What was changed about them, one row for each event. made_at is a moment before
--- the commit.
+-- One row for each event and each command that was committed here. made_at is a moment
+-- before the commit.
 create table changes (
+	cargo     text not null,
 	server_id text not null,
 	revision  int not null,
 	made_at   timestamptz not null default clock_timestamp()
@@ -29,7 +33,8 @@ create table register (
 -- and not refused. A service of your own does not need it.
 create table ledger (
 	place      bigint generated always as identity,
-	origin     text not null,
+	cargo      text not null,
+	origin     text not null, -- the site whose message it was
 	message_id uuid not null,
 	server_id  text not null,
 	revision   int not null,

@@ -6,19 +6,23 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"codeberg.org/dataverket/messaging/envelope"
 )
 
 const (
-	// writers is how many changes a site makes at once.
+	// writers is how many requests a site takes at once.
 	writers = 4
 	// servers is how many a site has. Each is with one writer.
 	servers = 200
+	// orderEvery makes every so manieth request one for a server of the other site.
+	// It has no common divisor with servers, so that each server is ordered for.
+	orderEvery = 11
 )
 
-// traffic plays the tenants of a site: n changes, evenly over a time. A writer that
+// traffic plays the tenants of a site: n requests, evenly over a time. A writer that
 // is late does not wait.
 func (s *service) traffic(ctx context.Context, n int, over time.Duration) error {
 	ctx = envelope.WithOrigin(ctx, envelope.NewOrigin("user:kari", "tenant-1"))
@@ -30,15 +34,38 @@ func (s *service) traffic(ctx context.Context, n int, over time.Duration) error 
 				if err := pause(ctx, time.Until(began.Add(time.Duration(i)*every))); err != nil {
 					return err
 				}
-				id, size := fmt.Sprintf("%s-%03d", s.Site, i%servers), fmt.Sprintf("size-%d", i/servers)
-				if err := s.change(ctx, id, size); err != nil {
-					return errors.Join(context.Cause(ctx), fmt.Errorf("maskin at %s: change %s: %w", s.Site, id, err))
+				if err := s.request(ctx, i); err != nil {
+					return errors.Join(context.Cause(ctx), fmt.Errorf("maskin at %s: request %d: %w", s.Site, i, err))
 				}
 			}
 			return nil
 		})
 	}
 	return g.Wait()
+}
+
+// request changes a server of this site, or has one of the other site changed.
+func (s *service) request(ctx context.Context, i int) error {
+	size := fmt.Sprintf("size-%d", i/servers)
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if i%orderEvery == 0 {
+			return s.order(ctx, tx, s.other(), serverOf(s.other(), i), size)
+		}
+		return s.change(ctx, tx, serverOf(s.Site, i), size)
+	})
+}
+
+// orders is how many of n requests are for the other site.
+func orders(n int) int { return (n + orderEvery - 1) / orderEvery }
+
+func serverOf(site string, i int) string { return fmt.Sprintf("%s-%03d", site, i%servers) }
+
+// other is the site that is not this one.
+func (s *service) other() string {
+	if s.Site == osl1 {
+		return trd1
+	}
+	return osl1
 }
 
 // pause waits; the error is the cause of ctx's end.

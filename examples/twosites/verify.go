@@ -29,13 +29,17 @@ const (
 // figures are the closing table of one site. verify.sql says how each is counted.
 type figures struct {
 	Site                           string
-	Asked, Sent, Copied, Repeats   int64
+	AskedEvents, AskedCommands     int64
+	Events, Commands               int64 // of the site, committed
+	CopiedEvents, CopiedCommands   int64 // of the other site, in the streams here
+	Repeats                        int64
 	OwnEffects, OtherEffects       int64
+	Carried                        int64 // commands of the other site, carried out here
 	Lost, Duplicated, OutOfOrder   int64
 	Phantoms, Letters              int64
 	CaughtUp                       float64 // seconds
 	RateDisturbed, RateUndisturbed float64 // own effects a second
-	P99Disturbed, P99Undisturbed   float64 // seconds from a change to its effect
+	P99Disturbed, P99Undisturbed   float64 // seconds from an own event to its effect
 }
 
 // share is how much of its own throughput the site kept while the link was disturbed.
@@ -83,23 +87,26 @@ func (r *report) verdict(opts options) (faults []string) {
 	say(len(r.sites) != 2, "void: %d sites are in the facts, not 2", len(r.sites))
 	for i, f := range r.sites {
 		other := r.sites[len(r.sites)-1-i]
-		say(f.Lost > 0, "%s: %d changes are lost: committed at either site, and not in effect here", f.Site, f.Lost)
+		say(f.Lost > 0, "%s: %d messages are lost: committed at either site, and not in effect here", f.Site, f.Lost)
 		say(f.Duplicated > 0, "%s: %d effects came more than once", f.Site, f.Duplicated)
 		say(f.OutOfOrder > 0, "%s: %d effects or messages are out of order", f.Site, f.OutOfOrder)
-		say(f.Phantoms > 0, "%s: %d effects or messages have no committed change behind them", f.Site, f.Phantoms)
+		say(f.Phantoms > 0, "%s: %d effects or messages have nothing committed behind them", f.Site, f.Phantoms)
 		say(f.Letters > 0, "%s: %d dead letters, where nothing is faulty", f.Site, f.Letters)
-		say(f.Sent != f.Asked, "%s: %d changes were asked for, and %d made", f.Site, f.Asked, f.Sent)
-		say(f.Copied != other.Sent, "%s: %d events of %s are in the copy, of %d", f.Site, f.Copied, other.Site, other.Sent)
-		say(f.OwnEffects != f.Sent || f.OtherEffects != other.Sent, "%s: %d own effects of %d, %d of %s of %d",
-			f.Site, f.OwnEffects, f.Sent, f.OtherEffects, other.Site, other.Sent)
+		say(f.Events != f.AskedEvents || f.Commands != f.AskedCommands, "%s: %d events and %d commands were asked for, and %d and %d committed",
+			f.Site, f.AskedEvents, f.AskedCommands, f.Events, f.Commands)
+		say(f.CopiedEvents != other.Events || f.CopiedCommands != other.Commands, "%s: %d events and %d commands of %s came over the link, of %d and %d",
+			f.Site, f.CopiedEvents, f.CopiedCommands, other.Site, other.Events, other.Commands)
+		say(f.OwnEffects != f.Events || f.OtherEffects != other.Events || f.Carried != other.Commands,
+			"%s: %d own effects of %d, of %s %d of %d, and %d commands carried out of %d",
+			f.Site, f.OwnEffects, f.Events, other.Site, f.OtherEffects, other.Events, f.Carried, other.Commands)
 		say(f.RateDisturbed == 0 || f.RateUndisturbed == 0, "void: %s: its own throughput was not seen with and without a fault of the link", f.Site)
 		say(opts.bars && f.CaughtUp > mostCatchUp.Seconds(), "%s: caught up %.1f s after the last heal, not within %s", f.Site, f.CaughtUp, mostCatchUp)
 		say(opts.bars && f.share() < leastShare, "%s: %.3f of its own throughput while the link was disturbed, not %.2f", f.Site, f.share(), leastShare)
 	}
 	say(len(r.struck) != len(plan), "void: %d faults of the link, not %d", len(r.struck), len(plan))
 	for i, s := range r.struck {
-		say(s.Made == 0, "void: fault %d (%s): nothing was changed meanwhile", i+1, s.Kind)
-		say(s.Passed > 0 && (s.Kind == kindCut || s.Kind == kindHole), "void: fault %d (%s): %d events passed all the same", i+1, s.Kind, s.Passed)
+		say(s.Made == 0, "void: fault %d (%s): nothing was committed meanwhile", i+1, s.Kind)
+		say(s.Passed > 0 && (s.Kind == kindCut || s.Kind == kindHole), "void: fault %d (%s): %d messages passed all the same", i+1, s.Kind, s.Passed)
 	}
 	return faults
 }

@@ -26,15 +26,15 @@ type sample struct {
 
 // reached is how far one site is.
 type reached struct {
-	name             string
-	changes, effects int64
+	name          string
+	sent, effects int64
 }
 
 // String is the line that is shown.
 func (s sample) String() string {
 	parts := []string{"link " + s.link}
 	for _, r := range s.sites {
-		parts = append(parts, fmt.Sprintf("%s: %d changes, %d effects", r.name, r.changes, r.effects))
+		parts = append(parts, fmt.Sprintf("%s: %d sent, %d effects", r.name, r.sent, r.effects))
 	}
 	return strings.Join(parts, " · ")
 }
@@ -69,7 +69,7 @@ func (d *demo) sample(ctx context.Context) (now sample, err error) {
 		now.sites[i].name = s.Site
 		// Cheap, and enough here: numbers that were given out, not rows.
 		err := s.pool.QueryRow(ctx, `select coalesce(sum(revision), 0), coalesce(pg_sequence_last_value(pg_get_serial_sequence('ledger', 'place')), 0)
-			from servers`).Scan(&now.sites[i].changes, &now.sites[i].effects)
+			from servers`).Scan(&now.sites[i].sent, &now.sites[i].effects)
 		if err != nil {
 			return now, err
 		}
@@ -77,29 +77,73 @@ func (d *demo) sample(ctx context.Context) (now sample, err error) {
 	return now, nil
 }
 
-// quiet reports whether nothing is on its way: the outboxes are published, the copies
-// hold what the other site has, and the durables have nothing left.
+// quiet reports whether nothing is on its way. It looks upstream first: what is empty
+// there cannot feed what is looked at next. Carrying out a command makes an event.
 func (d *demo) quiet(ctx context.Context) (bool, error) {
-	for i, s := range d.services {
-		status, err := outbox.ReadStatus(ctx, s.pool, "")
-		if err != nil {
-			return false, err
-		}
-		for _, stream := range status.Streams {
-			if stream.Unpublished > 0 {
-				return false, nil
+	for _, look := range []func(context.Context, *service) (bool, error){
+		published,
+		d.arrived(topology.ClassCommands), consumed(topology.ClassCommands),
+		published,
+		d.arrived(topology.ClassEventCopy), consumed(topology.ClassEventCopy), consumed(topology.ClassEvents),
+	} {
+		for _, s := range d.services {
+			if empty, err := look(ctx, s); !empty || err != nil {
+				return false, err
 			}
 		}
-		here, err := s.held(ctx, s.copied)
-		if err != nil {
-			return false, err
+	}
+	return true, nil
+}
+
+// published reports whether an outbox has nothing left to publish.
+func published(ctx context.Context, s *service) (bool, error) {
+	status, err := outbox.ReadStatus(ctx, s.pool, "")
+	if err != nil {
+		return false, err
+	}
+	for _, stream := range status.Streams {
+		if stream.Unpublished > 0 {
+			return false, nil
 		}
-		other := d.services[1-i]
-		there, err := other.held(ctx, other.events)
-		if err != nil || here < there {
-			return false, err
+	}
+	return true, nil
+}
+
+// arrived looks whether a stream that feeds on the other site holds what is there.
+func (d *demo) arrived(class topology.Class) func(context.Context, *service) (bool, error) {
+	return func(ctx context.Context, s *service) (bool, error) {
+		for _, stream := range s.set.Streams {
+			if stream.Class != class {
+				continue
+			}
+			here, err := s.held(ctx, stream.Name)
+			if err != nil {
+				return false, err
+			}
+			for _, other := range d.services {
+				for _, source := range stream.Sources {
+					if other.Site != source.Site {
+						continue
+					}
+					there, err := other.held(ctx, source.Stream)
+					if err != nil || here < there {
+						return false, err
+					}
+				}
+			}
 		}
-		for _, durable := range []topology.Consumer{s.declaration.local, s.declaration.remote} {
+		return true, nil
+	}
+}
+
+// consumed looks whether the durables on a kind of stream have nothing left to deliver
+// and to hear of.
+func consumed(class topology.Class) func(context.Context, *service) (bool, error) {
+	return func(ctx context.Context, s *service) (bool, error) {
+		for _, durable := range s.set.Consumers {
+			if durable.Stream.Class != class {
+				continue
+			}
 			c, err := s.conn.JetStream().Consumer(ctx, durable.Stream.Name, durable.Durable)
 			if err != nil {
 				return false, err
@@ -108,13 +152,13 @@ func (d *demo) quiet(ctx context.Context) (bool, error) {
 				return false, nil
 			}
 		}
+		return true, nil
 	}
-	return true, nil
 }
 
 // held is how many messages a stream holds.
-func (s *service) held(ctx context.Context, declared topology.Stream) (uint64, error) {
-	stream, err := s.conn.JetStream().Stream(ctx, declared.Name)
+func (s *service) held(ctx context.Context, name string) (uint64, error) {
+	stream, err := s.conn.JetStream().Stream(ctx, name)
 	if err != nil {
 		return 0, err
 	}
