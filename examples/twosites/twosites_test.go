@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"codeberg.org/dataverket/messaging/dvtest"
 	"codeberg.org/dataverket/messaging/examples/internal/progress"
 )
 
@@ -28,7 +27,6 @@ func TestMain(m *testing.M) {
 // what falls into a fault of so short a time, is the machine's matter.
 func TestTwoSites(t *testing.T) {
 	t.Parallel()
-	dvtest.Postgres(t) // not with -short
 	file, err := os.Create(filepath.Join(t.TempDir(), "progress"))
 	require.NoError(t, err)
 	defer file.Close()
