@@ -89,14 +89,19 @@ func (f *feed) prepare(ctx context.Context) error {
 	if f.dead, err = dlq.Open(ctx, js, subject.Plattform, dlq.Config{Logger: silent()}); err != nil {
 		return err
 	}
-	ctx = origin(ctx)
-	for i := range f.size {
+	return publishBacklog(origin(ctx), js, f.size, f.trace)
+}
+
+// publishBacklog stores n messages, each with an id of its own, over the 1,000 keys.
+// trace returns the traceparent of the i-th; nil for none.
+func publishBacklog(ctx context.Context, js jetstream.JetStream, n int, trace func(i int) string) error {
+	for i := range n {
 		m, err := envelope.New(ctx, subject.Maskin, draft(key(i), i))
 		if err != nil {
 			return err
 		}
-		if f.trace != nil {
-			m.Traceparent = f.trace(i)
+		if trace != nil {
+			m.Traceparent = trace(i)
 		}
 		data, err := m.Envelope.Encode()
 		if err != nil {
@@ -107,7 +112,7 @@ func (f *feed) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	return awaitStored(ctx, js, f.size)
+	return awaitStored(ctx, js, n)
 }
 
 // reader is the durable that is measured; it reads the stream from the start.
@@ -183,29 +188,34 @@ func (f *feed) raw(batch, pending int) func(context.Context) (float64, error) {
 			return 0, err
 		}
 		began := time.Now()
-		messages, err := durable.Messages(jetstream.PullMaxMessages(batch))
-		if err != nil {
-			return 0, err
-		}
-		defer messages.Stop()
-		for left := f.size; left > 0; left-- {
-			m, err := messages.Next()
-			if errors.Is(err, jetstream.ErrNoHeartbeat) {
-				left++ // the client asks again
-				continue
-			}
-			if err != nil {
-				return 0, err
-			}
-			if err := m.Ack(); err != nil {
-				return 0, err
-			}
-		}
-		if err := f.conn.NATS().Flush(); err != nil {
+		if err := readAll(f.conn, durable, batch, f.size); err != nil {
 			return 0, err
 		}
 		return float64(f.size) / time.Since(began).Seconds(), nil
 	}
+}
+
+// readAll reads and acknowledges n messages with the client alone.
+func readAll(conn *natsconn.Conn, durable jetstream.Consumer, batch, n int) error {
+	messages, err := durable.Messages(jetstream.PullMaxMessages(batch))
+	if err != nil {
+		return err
+	}
+	defer messages.Stop()
+	for left := n; left > 0; left-- {
+		m, err := messages.Next()
+		if errors.Is(err, jetstream.ErrNoHeartbeat) {
+			left++ // the client asks again
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := m.Ack(); err != nil {
+			return err
+		}
+	}
+	return conn.NATS().Flush()
 }
 
 // countdown tells when so many messages were handled.

@@ -32,6 +32,7 @@ func groups() []group {
 		{"stalled", stalledRows},
 		{"delay", parkedRows},
 		{"ordered", orderedRows},
+		{"sites", siteRows},
 		{"decode", decodeRows},
 		{"telemetry", telemetryRows},
 	}
