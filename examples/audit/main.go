@@ -8,12 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/envelope"
@@ -22,14 +19,7 @@ import (
 	"codeberg.org/dataverket/messaging/topology"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "audit:", err)
-		os.Exit(1)
-	}
-}
+func main() { servers.Main("audit", run) }
 
 func run(ctx context.Context) error {
 	pool, conn, stop, err := servers.Start(ctx)
@@ -93,11 +83,7 @@ func events(ctx context.Context, js jetstream.JetStream) error {
 		return err
 	}
 	for _, m := range []envelope.Message{server, bucket, bucket} {
-		raw, err := m.Envelope.Encode()
-		if err != nil {
-			return err
-		}
-		if _, err := js.PublishMsg(ctx, &nats.Msg{Subject: m.Subject.String(), Header: nats.Header(m.Header()), Data: raw}); err != nil {
+		if err := servers.Publish(ctx, js, m); err != nil {
 			return err
 		}
 	}
@@ -108,23 +94,18 @@ func events(ctx context.Context, js jetstream.JetStream) error {
 func report(ctx context.Context, pool *pgxpool.Pool) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	for lines := ""; ; {
+	var lines string
+	err := servers.Await(ctx, func() (bool, error) {
 		const kept = `select coalesce(string_agg(type || ' ' || resource || ' by ' || actor || ' for ' || tenant, E'\n' order by type), ''), count(*) from audit`
 		var n int
-		if err := pool.QueryRow(ctx, kept).Scan(&lines, &n); err != nil {
-			return err
-		}
-		if n == 2 {
-			fmt.Println(lines)
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(10 * time.Millisecond):
-		}
+		err := pool.QueryRow(ctx, kept).Scan(&lines, &n)
+		return n == 2, err
+	})
+	if err != nil {
+		return err
 	}
-	_, err := pool.Exec(ctx, `delete from audit where actor = 'user:kari'`)
+	fmt.Println(lines)
+	_, err = pool.Exec(ctx, `delete from audit where actor = 'user:kari'`)
 	fmt.Println(err)
 	return nil
 }

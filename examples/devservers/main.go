@@ -11,20 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
+	"codeberg.org/dataverket/messaging/examples/internal/servers"
 	"codeberg.org/dataverket/messaging/internal/natsserver"
 	"codeberg.org/dataverket/messaging/internal/pgserver"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "devservers:", err)
-		os.Exit(1)
-	}
+	servers.Main("devservers", func(ctx context.Context) error { return run(ctx, os.Args[1:]) })
 }
 
 // run starts both servers, writes the file, and waits for the end of ctx.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -10,22 +9,6 @@ import (
 	"codeberg.org/dataverket/messaging/natsconn"
 	"codeberg.org/dataverket/messaging/subject"
 )
-
-// await asks until the fact is there or ctx ends.
-func await(ctx context.Context, fact func() (bool, error)) error {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if ok, err := fact(); ok || err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
-}
 
 func nodeExists(ctx context.Context, pool *pgxpool.Pool) (exists bool, err error) {
 	err = pool.QueryRow(ctx, "select exists (select from node where id = 'server-1')").Scan(&exists)

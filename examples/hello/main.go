@@ -7,8 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,14 +18,7 @@ import (
 	"codeberg.org/dataverket/messaging/topology"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "hello:", err)
-		os.Exit(1)
-	}
-}
+func main() { servers.Main("hello", run) }
 
 // run starts the servers, provisions two servers (one of them without a
 // hostname, hence a dead letter), and prints what became of them.
@@ -73,12 +64,12 @@ func prepare(ctx context.Context, pool *pgxpool.Pool, conn *natsconn.Conn) error
 func report(ctx context.Context, pool *pgxpool.Pool, conn *natsconn.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	if err := await(ctx, func() (bool, error) { return nodeExists(ctx, pool) }); err != nil {
+	if err := servers.Await(ctx, func() (bool, error) { return nodeExists(ctx, pool) }); err != nil {
 		return fmt.Errorf("the node was not registered: %w", err)
 	}
 	fmt.Println("node registered: server-1")
 	var letter string
-	if err := await(ctx, func() (found bool, err error) { letter, err = firstLetter(ctx, conn); return letter != "", err }); err != nil {
+	if err := servers.Await(ctx, func() (found bool, err error) { letter, err = firstLetter(ctx, conn); return letter != "", err }); err != nil {
 		return fmt.Errorf("the dead letter was not stored: %w", err)
 	}
 	fmt.Println("dead letter:", letter)

@@ -10,12 +10,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"os/signal"
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/edge"
@@ -25,14 +22,7 @@ import (
 	"codeberg.org/dataverket/messaging/topology"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "livefeed:", err)
-		os.Exit(1)
-	}
-}
+func main() { servers.Main("livefeed", run) }
 
 func run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -135,11 +125,7 @@ func produce(ctx context.Context, js jetstream.JetStream) error {
 		if err != nil {
 			return err
 		}
-		raw, err := m.Envelope.Encode()
-		if err != nil {
-			return err
-		}
-		if _, err := js.PublishMsg(ctx, &nats.Msg{Subject: m.Subject.String(), Header: nats.Header(m.Header()), Data: raw}); err != nil {
+		if err := servers.Publish(ctx, js, m); err != nil {
 			return err
 		}
 	}

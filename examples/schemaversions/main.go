@@ -7,24 +7,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
 	"strings"
 	"time"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/examples/internal/servers"
 	"codeberg.org/dataverket/messaging/examples/schemaversions/maskinevents"
 	"codeberg.org/dataverket/messaging/subject"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "schemaversions:", err)
-		os.Exit(1)
-	}
-}
+func main() { servers.Main("schemaversions", run) }
 
 // patience bounds the whole program; it takes a moment.
 const patience = 60 * time.Second
@@ -32,11 +24,11 @@ const patience = 60 * time.Second
 func run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	p, closeAll, err := newPlatform(ctx)
+	p, stop, err := newPlatform(ctx)
+	defer stop()
 	if err != nil {
 		return err
 	}
-	defer closeAll()
 	plattform, nett := p.reader(subject.Plattform), p.reader(subject.Nett)
 	defer func() { err = errors.Join(err, plattform.stop(), nett.stop()) }()
 

@@ -2,18 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/dlq"
 	"codeberg.org/dataverket/messaging/envelope"
-	"codeberg.org/dataverket/messaging/internal/natsserver"
-	"codeberg.org/dataverket/messaging/natsconn"
+	"codeberg.org/dataverket/messaging/examples/internal/servers"
 	"codeberg.org/dataverket/messaging/subject"
 	"codeberg.org/dataverket/messaging/topology"
 )
@@ -38,29 +33,15 @@ type platform struct {
 	dead map[subject.Service]*dlq.Queue
 }
 
-// newPlatform starts a broker that vanishes with the process.
-func newPlatform(ctx context.Context) (*platform, func(), error) {
-	dir, err := os.MkdirTemp("", "schemaversions-")
+// newPlatform starts a broker that vanishes with the process. Call stop also after an
+// error.
+func newPlatform(ctx context.Context) (p *platform, stop func(), err error) {
+	conn, stop, err := servers.Broker(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, stop, err
 	}
-	broker, err := natsserver.Start(ctx, dir, natsserver.Options{})
-	if err != nil {
-		return nil, nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	closeBroker := func() { broker.Stop(); _ = os.RemoveAll(dir) }
-	conn, err := natsconn.Dial(ctx, natsconn.Config{URL: broker.URL(), FailFast: true, Options: []nats.Option{broker.Option()}})
-	if err != nil {
-		closeBroker()
-		return nil, nil, err
-	}
-	closeAll := func() { conn.NATS().Close(); closeBroker() }
-	p := &platform{js: conn.JetStream(), dead: map[subject.Service]*dlq.Queue{}}
-	if err := p.declare(ctx); err != nil {
-		closeAll()
-		return nil, nil, err
-	}
-	return p, closeAll, nil
+	p = &platform{js: conn.JetStream(), dead: map[subject.Service]*dlq.Queue{}}
+	return p, stop, p.declare(ctx)
 }
 
 // declare creates streams and durables.
@@ -85,44 +66,23 @@ func (p *platform) reader(s subject.Service) *reader {
 	return &reader{platform: p, service: s, dead: p.dead[s], notes: map[string]string{}}
 }
 
-// send publishes what an instance of maskin has to say. A service has an outbox in
-// between, which keeps it in step with its database; versions are the same to both.
+// send publishes what an instance of maskin has to say. Versions are the same to an
+// outbox.
 func (p *platform) send(ctx context.Context, d envelope.Draft) error {
 	m, err := envelope.New(envelope.WithOrigin(ctx, envelope.NewOrigin("user:kari", "tenant-1")), subject.Maskin, d)
 	if err != nil {
 		return err
 	}
-	data, err := m.Envelope.Encode()
-	if err != nil {
-		return err
-	}
-	_, err = p.js.PublishMsg(ctx, &nats.Msg{Subject: m.Subject.String(), Header: nats.Header(m.Header()), Data: data})
-	return err
+	return servers.Publish(ctx, p.js, m)
 }
 
 // show waits until the readers have heard of a server, and prints what.
 func (p *platform) show(ctx context.Context, server string, readers ...*reader) error {
 	for _, r := range readers {
-		if err := await(ctx, func() (bool, error) { return r.noted(server) != "", nil }); err != nil {
+		if err := servers.Await(ctx, func() (bool, error) { return r.noted(server) != "", nil }); err != nil {
 			return fmt.Errorf("%s did not hear of %s: %w", r.service, server, err)
 		}
 		fmt.Println(" ", r.noted(server))
 	}
 	return nil
-}
-
-// await asks until the fact is there or ctx ends.
-func await(ctx context.Context, fact func() (bool, error)) error {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if ok, err := fact(); ok || err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"codeberg.org/dataverket/messaging/consumer"
 	"codeberg.org/dataverket/messaging/dlq"
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/examples/internal/servers"
 	"codeberg.org/dataverket/messaging/examples/schemaversions/maskinevents"
 	"codeberg.org/dataverket/messaging/subject"
 )
@@ -85,7 +86,7 @@ func (r *reader) stop() error {
 
 // letter waits for the reader's dead letter.
 func (r *reader) letter(ctx context.Context) (found dlq.Letter, err error) {
-	err = await(ctx, func() (bool, error) {
+	err = servers.Await(ctx, func() (bool, error) {
 		for found, err = range r.dead.List(ctx, dlq.Filter{}) {
 			return true, err
 		}

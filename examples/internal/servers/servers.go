@@ -1,5 +1,6 @@
-// Package servers starts what an example needs around it: a PostgreSQL that vanishes
-// with the process, with the library's tables, and an embedded NATS server.
+// Package servers is what the examples have in common. It starts what one needs around
+// it: a PostgreSQL that vanishes with the process, with the library's tables, and an
+// embedded NATS server; and it is what their programs do alike.
 package servers
 
 import (
