@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,22 +19,21 @@ import (
 	"codeberg.org/dataverket/messaging/dvtest"
 	"codeberg.org/dataverket/messaging/envelope"
 	"codeberg.org/dataverket/messaging/inbox"
+	"codeberg.org/dataverket/messaging/internal/faultlink"
 )
 
-// link is the network between one client and its broker, which a test disturbs.
-// It is the client's dialer.
-type link struct {
-	mu    sync.Mutex
-	down  bool
-	mute  bool // no heartbeat of a message gets through
-	conns []net.Conn
+// linked connects over a link, which a test cuts.
+func linked(t *testing.T, server *dvtest.NATSServer) (*faultlink.Link, jetstream.JetStream) {
+	t.Helper()
+	link, err := faultlink.Listen(strings.TrimPrefix(server.URL(), "nats://"))
+	require.NoError(t, err)
+	t.Cleanup(link.Close)
+	return link, connect(t, "nats://"+link.Addr())
 }
 
-// connect connects over the link.
-func (l *link) connect(t *testing.T, server *dvtest.NATSServer) jetstream.JetStream {
+func connect(t *testing.T, url string, more ...nats.Option) jetstream.JetStream {
 	t.Helper()
-	nc, err := nats.Connect(server.URL(), nats.SetCustomDialer(l), nats.MaxReconnects(-1),
-		nats.ReconnectWait(10*time.Millisecond), nats.ReconnectJitter(0, 0))
+	nc, err := nats.Connect(url, append(more, nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond), nats.ReconnectJitter(0, 0))...)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
@@ -42,52 +41,18 @@ func (l *link) connect(t *testing.T, server *dvtest.NATSServer) jetstream.JetStr
 	return js
 }
 
+// mute is a dialer: no heartbeat of a message gets through on what it dials.
+type mute struct{ net.Conn }
+
 // Dial implements nats.CustomDialer.
-func (l *link) Dial(network, address string) (net.Conn, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.down {
-		return nil, errors.New("the link is down")
-	}
+func (mute) Dial(network, address string) (net.Conn, error) {
 	conn, err := net.Dial(network, address)
-	if err != nil {
-		return nil, err
-	}
-	l.conns = append(l.conns, conn)
-	return &linked{Conn: conn, link: l}, nil
-}
-
-// cut ends all connections and lets no other come up until mend.
-func (l *link) cut() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.down = true
-	for _, conn := range l.conns {
-		_ = conn.Close()
-	}
-	l.conns = nil
-}
-
-func (l *link) mend() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.down = false
-}
-
-type linked struct {
-	net.Conn
-	link *link
+	return mute{conn}, err
 }
 
 // Write makes a heartbeat a word that the server does not know, and ignores.
-func (c *linked) Write(p []byte) (int, error) {
-	c.link.mu.Lock()
-	mute := c.link.mute
-	c.link.mu.Unlock()
-	if mute {
-		p = bytes.ReplaceAll(p, []byte("+WPI"), []byte("?WPI"))
-	}
-	return c.Conn.Write(p)
+func (m mute) Write(p []byte) (int, error) {
+	return m.Conn.Write(bytes.ReplaceAll(p, []byte("+WPI"), []byte("?WPI")))
 }
 
 // ownPool is a pool of n connections to the test's database.
@@ -126,7 +91,7 @@ func TestRedeliveryStormHasItsEffectOnce(t *testing.T) {
 	var instances []*running
 	for range 6 {
 		far := *f.bundle
-		far.js = (&link{mute: true}).connect(t, f.server)
+		far.js = connect(t, f.server.URL(), nats.SetCustomDialer(mute{}))
 		in := newInbox(t, ownPool(t, f.pool, 10))
 		route := inbox.On(in, provisioned, func(ctx context.Context, tx pgx.Tx, m received) error {
 			_, err := tx.Exec(ctx, `insert into node select $1 from pg_sleep($2)`, m.Data.Hostname, (8 * ackWait).Seconds())
@@ -166,9 +131,9 @@ func TestDurableDeletedWhileDisconnectedIsTakenUpAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := setupReplicas(t, time.Hour)
-			wire := &link{}
 			far := *f.bundle
-			far.js = wire.connect(t, f.server)
+			link, js := linked(t, f.server)
+			far.js = js
 			in := newInbox(t, ownPool(t, f.pool, 8))
 			r := far.run(t, far.config(withStore(in)), applying(in, func(string) {}))
 			names := numbered(60)
@@ -178,7 +143,7 @@ func TestDurableDeletedWhileDisconnectedIsTakenUpAgain(t *testing.T) {
 			f.publish(t, names[20:23]...)
 			require.Eventually(t, func() bool { return waitingFor(t, f.pool, "advisory") == 3 }, soon, tick)
 
-			wire.cut()
+			link.Cut()
 			awaitNotReady(t, r, "not connected")
 			require.NoError(t, f.js.DeleteConsumer(t.Context(), f.declared.Stream.Name, f.declared.Durable))
 			f.publish(t, names[23:40]...)
@@ -187,7 +152,7 @@ func TestDurableDeletedWhileDisconnectedIsTakenUpAgain(t *testing.T) {
 			}
 			release()
 			require.Eventually(t, func() bool { return r.Stats().Handled == 23 }, soon, tick)
-			wire.mend()
+			link.Heal()
 			if !before {
 				f.requireMissing(t, r)
 				f.createDurable(t)

@@ -2,17 +2,16 @@ package health_test
 
 import (
 	"context"
-	"net"
 	"net/http"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
 	"codeberg.org/dataverket/messaging/health"
+	"codeberg.org/dataverket/messaging/internal/faultlink"
 	"codeberg.org/dataverket/messaging/internal/natsserver"
 	"codeberg.org/dataverket/messaging/internal/pgserver"
 	"codeberg.org/dataverket/messaging/natsconn"
@@ -66,43 +65,24 @@ func TestKilledDatabaseAndStoppedBrokerAreNotReadyUntilTheyAreBack(t *testing.T)
 	awaitCode(t, h.Ready(), http.StatusOK)
 }
 
-// freezer dials connections on which nothing arrives while it is locked, as behind
-// a network that drops everything.
-type freezer struct{ sync.RWMutex }
-
-type freezing struct {
-	net.Conn
-	by *freezer
-}
-
-func (f *freezer) Dial(network, address string) (net.Conn, error) {
-	c, err := net.Dial(network, address)
-	return &freezing{c, f}, err
-}
-
-func (c *freezing) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.by.RLock()
-	defer c.by.RUnlock()
-	return n, err
-}
-
 // What the connection itself finds out after half a minute. A row of docs/DELIVERY.md.
 func TestSilentBrokerIsNotReady(t *testing.T) {
 	t.Parallel()
 	broker, err := natsserver.Start(t.Context(), t.TempDir(), natsserver.Options{TCP: true})
 	require.NoError(t, err)
 	t.Cleanup(broker.Stop)
-	network := new(freezer)
-	conn, err := natsconn.Dial(t.Context(), natsconn.Config{URL: broker.URL(), Options: []nats.Option{nats.SetCustomDialer(network)}})
+	link, err := faultlink.Listen(strings.TrimPrefix(broker.URL(), "nats://"))
+	require.NoError(t, err)
+	t.Cleanup(link.Close)
+	conn, err := natsconn.Dial(t.Context(), natsconn.Config{URL: "nats://" + link.Addr()})
 	require.NoError(t, err)
 	t.Cleanup(conn.NATS().Close)
 	h := newHealth(t, health.Ping("broker", conn))
 	awaitCode(t, h.Ready(), http.StatusOK)
 
-	network.Lock()
+	link.BlackHole()
 	got := awaitCode(t, h.Ready(), http.StatusServiceUnavailable)
-	network.Unlock()
+	link.Heal()
 	require.NotEmpty(t, got.Parts[0].Reason)
 	awaitCode(t, h.Ready(), http.StatusOK)
 }

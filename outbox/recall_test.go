@@ -2,7 +2,6 @@ package outbox_test
 
 import (
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"codeberg.org/dataverket/messaging/envelope"
-	"codeberg.org/dataverket/messaging/natsconn"
 	"codeberg.org/dataverket/messaging/outbox"
 )
 
@@ -160,43 +158,6 @@ func TestWhatIsStoredBelowTheNewestMessageIsFoundToo(t *testing.T) {
 	b.requireOnce(t, 600)
 }
 
-// deafDialer makes connections that can stop to hear: what they write arrives.
-type deafDialer struct {
-	deaf atomic.Bool
-	mu   sync.Mutex
-	last net.Conn
-}
-
-func (d *deafDialer) Dial(network, address string) (net.Conn, error) {
-	conn, err := net.Dial(network, address)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.last = conn
-	return &deafConn{conn, d}, err
-}
-
-// hear lets the next connection hear, and ends this one.
-func (d *deafDialer) hear() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.deaf.Store(false)
-	_ = d.last.Close()
-}
-
-type deafConn struct {
-	net.Conn
-	dialer *deafDialer
-}
-
-func (c *deafConn) Read(p []byte) (int, error) {
-	for {
-		n, err := c.Conn.Read(p)
-		if err != nil || !c.dialer.deaf.Load() {
-			return n, err
-		}
-	}
-}
-
 // The broker stored messages and could not say so for longer than its window.
 // The relay that sent them is the one that leads on.
 //
@@ -208,24 +169,19 @@ func TestUnansweredMessagesAreNotStoredAgainAfterTheWindow(t *testing.T) {
 			t.Parallel()
 			b, url := setupTCP(t)
 			shortenDuplicateWindow(t, b)
-			wire := &deafDialer{}
-			conn, err := natsconn.Dial(t.Context(), natsconn.Config{URL: url, Options: []nats.Option{
-				nats.SetCustomDialer(wire), nats.ReconnectWait(10 * time.Millisecond), nats.ReconnectJitter(0, 0),
-			}})
-			require.NoError(t, err)
-			t.Cleanup(conn.NATS().Close)
-			hard := bundle{pool: b.pool, js: conn.JetStream(), out: b.out}
-			hard.relay(t, outbox.RelayConfig{PageRows: pageRows, AckTimeout: 10 * time.Second, LeaseTTL: time.Minute})
+			w := newWire(t, url)
+			w.connect(t, b).relay(t, outbox.RelayConfig{PageRows: pageRows, AckTimeout: 10 * time.Second, LeaseTTL: time.Minute})
 			b.enqueue(t, "before", 1)
 			b.requireDrained(t)
-			wire.deaf.Store(true)
+			w.answers.close()
 			b.enqueue(t, "hot", 1, 2, 3)
 			for i := range 20 {
 				b.enqueue(t, keyName(i), 1)
 			}
 			require.Eventually(t, func() bool { return storedMessages(t, b.js) > 1 }, 20*time.Second, time.Millisecond)
 			b.awaitForgotten(t)
-			wire.hear()
+			w.cut() // what was held back is lost
+			w.answers.open()
 			b.requireDrained(t)
 			b.requireOnce(t, 24)
 			requireCounted(t, published(t, b.js, events), map[string]int{"hot": 3})

@@ -3,8 +3,7 @@ package outbox_test
 import (
 	"context"
 	"errors"
-	"net"
-	"sync"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,42 +15,20 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"codeberg.org/dataverket/messaging/dvtest"
+	"codeberg.org/dataverket/messaging/internal/faultlink"
 	"codeberg.org/dataverket/messaging/internal/natsserver"
 	"codeberg.org/dataverket/messaging/natsconn"
 	"codeberg.org/dataverket/messaging/outbox"
 )
 
-// cable is a dialer that a test can cut.
-type cable struct {
-	cut  atomic.Bool
-	mu   sync.Mutex
-	conn net.Conn
-}
-
-func (c *cable) Dial(network, address string) (net.Conn, error) {
-	if c.cut.Load() {
-		return nil, errors.New("the cable is cut")
-	}
-	conn, err := net.Dial(network, address)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.conn = conn
-	return conn, err
-}
-
-func (c *cable) pull() {
-	c.cut.Store(true)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_ = c.conn.Close()
-}
-
 // A replica that lost the broker must not keep the lease from one that has it.
 func TestLeaderWithoutABrokerHandsOver(t *testing.T) {
 	t.Parallel()
 	b, url := setupTCP(t)
-	wire := &cable{}
-	conn, err := natsconn.Dial(t.Context(), natsconn.Config{URL: url, Options: []nats.Option{nats.SetCustomDialer(wire)}})
+	link, err := faultlink.Listen(strings.TrimPrefix(url, "nats://"))
+	require.NoError(t, err)
+	t.Cleanup(link.Close)
+	conn, err := natsconn.Dial(t.Context(), natsconn.Config{URL: "nats://" + link.Addr()})
 	require.NoError(t, err)
 	t.Cleanup(conn.NATS().Close)
 	cut := bundle{pool: b.pool, js: conn.JetStream(), out: b.out}
@@ -59,12 +36,12 @@ func TestLeaderWithoutABrokerHandsOver(t *testing.T) {
 	run(t, alone)
 	requireLeader(t, b, "a")
 	b.relay(t, outbox.RelayConfig{Holder: "b", LeaseTTL: time.Second})
-	wire.pull()
+	link.Cut()
 	b.enqueue(t, "k", numbers(1, 10)...)
 	requireLeader(t, b, "b")
 	b.requireStored(t, "DV_MASKIN_EVT", 10)
 	requireNotReady(t, alone, "broker")
-	wire.cut.Store(false)
+	link.Heal()
 	require.Eventually(t, func() bool { return alone.Ready() == nil }, 20*time.Second, 10*time.Millisecond, "a standby with a broker is ready")
 }
 

@@ -24,7 +24,8 @@ import (
 )
 
 // wire is a network between clients and a server that a test disturbs: it cuts
-// connections, holds either direction back, and drops single answers.
+// connections, holds either direction back, and drops single answers. It reads what
+// it carries, which internal/faultlink, a link for bytes, does not.
 type wire struct {
 	requests gate         // from client to server
 	answers  gate         // from server to client
