@@ -102,7 +102,12 @@ func (a *asker) forget(reply string) {
 }
 
 // reason shortens an error for a status: the package's name is clear there.
-func reason(err error) string { return strings.TrimPrefix(err.Error(), "sites: ") }
+func reason(err error) string {
+	if err == nil {
+		return ""
+	}
+	return strings.TrimPrefix(err.Error(), "sites: ")
+}
 
 // gone is closed when the subscription for answers ends: with the connection, or by
 // close.

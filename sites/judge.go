@@ -77,20 +77,24 @@ func (o *watch) state(f Flow, s sight, now time.Time) (State, string) {
 		return o.unheardOf(f, s, now)
 	case !s.heard:
 		return o.status().State, o.status().Err // it was asked a moment ago
-	case s.asked != nil && f.Behind == 0:
-		return StateMoving, reason(s.asked)
 	case f.Behind == 0:
-		return StateMoving, ""
-	case now.Sub(o.moved) >= o.w.patience && f.Full > 0.99:
+		return StateMoving, o.unasked(s.asked)
+	case f.Full > 0.99 && (o.once || now.Sub(o.moved) >= o.w.patience):
 		return StateStuck, fmt.Sprintf("stream %s is full and takes no more; raise its limits in the flow's declaration and apply it", f.Stream)
 	case now.Sub(o.moved) >= o.w.patience:
 		return StateStuck, fmt.Sprintf("%s is heard of, and nothing came for %s; check the rights of the link (dvmsg topology server-config --check)",
 			f.From, now.Sub(o.moved).Round(time.Second))
 	}
-	if s.asked != nil {
-		return StateBehind, reason(s.asked)
+	return StateBehind, o.unasked(s.asked)
+}
+
+// unasked says why an origin that is heard of did not answer.
+func (o *watch) unasked(err error) string {
+	if err == nil || answered(err) {
+		return reason(err)
 	}
-	return StateBehind, ""
+	return fmt.Sprintf("%s is heard of, and nobody answers there about %s; if it stays so, run a sites.Watcher there in %s, which owns it",
+		o.From, o.source.Stream, startOwner(o.Flow))
 }
 
 // unheardOf is state while the server does not hear of the origin's stream.
@@ -99,11 +103,11 @@ func (o *watch) unheardOf(f Flow, s sight, now time.Time) (State, string) {
 	case s.origin == nil && answered(s.asked):
 		return StateStuck, reason(s.asked)
 	case s.origin == nil:
-		return StateSilent, fmt.Sprintf("nothing is heard of %s: the link is down, or JetStream there", f.From)
+		return StateSilent, fmt.Sprintf("nothing is heard of %s: the link is down, or JetStream there; both sites go on alone, and what is lacking comes when it is back", f.From)
 	case s.source == nil:
 		return StateStuck, fmt.Sprintf("stream %s does not ask for %s; it is made to, and else compare it with its declaration (dvmsg topology diff)", f.Stream, f.Source)
 	case f.Heard.IsZero():
-		return StateStuck, fmt.Sprintf("%s answers, and its stream was never heard of; it is asked again, and else check the rights of the link (dvmsg topology server-config --check)", f.From)
+		return StateStuck, fmt.Sprintf("%s answers, and its stream was never heard of; a watcher at this site makes it ask again, else check the rights of the link (dvmsg topology server-config --check)", f.From)
 	}
-	return StateStuck, fmt.Sprintf("%s answers, and its stream was not heard of for %s; it is asked again", f.From, now.Sub(f.Heard).Round(100*time.Millisecond))
+	return StateStuck, fmt.Sprintf("%s answers, and its stream was not heard of for %s; a watcher at this site makes it ask again", f.From, now.Sub(f.Heard).Round(100*time.Millisecond))
 }

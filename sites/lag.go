@@ -23,7 +23,8 @@ const (
 // goroutine; status is safe for concurrent use.
 type watch struct {
 	arrival
-	w *Watcher
+	w    *Watcher
+	once bool // there is one look only: what the next ones would tell is told at once
 
 	mu   sync.Mutex
 	flow Flow
@@ -93,7 +94,9 @@ func (o *watch) look(ctx context.Context) sight {
 	} else if s.origin != nil {
 		o.ahead = 0
 	}
-	s.ahead = o.ahead
+	if s.ahead = o.ahead; o.once {
+		s.ahead *= 2
+	}
 	return s
 }
 
@@ -109,7 +112,7 @@ func (o *watch) listen(s sight, now time.Time) (heard, silent bool) {
 	if o.unheard.IsZero() {
 		o.unheard = now
 	}
-	return false, now.Sub(o.unheard) >= o.w.cfg.Silent
+	return false, o.once || now.Sub(o.unheard) >= o.w.cfg.Silent
 }
 
 func (o *watch) askPosition(ctx context.Context) (*positionAnswer, error) {
@@ -154,7 +157,7 @@ func (o *watch) tell(s sight) {
 	f.Resumed = before.Resumed
 	o.flow = f
 	o.mu.Unlock()
-	if before.State == f.State {
+	if o.once || before.State == f.State {
 		return
 	}
 	log := o.w.log.Info

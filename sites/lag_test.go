@@ -191,7 +191,7 @@ func TestASiteWithoutAWatcherIsToldFromALinkThatIsDown(t *testing.T) {
 	f := requireFlow(t, w, "by the server's word", func(f sites.Flow) bool { return f.State == sites.StateMoving })
 	require.False(t, f.Reachable)
 	require.Zero(t, f.CaughtUp, "the server's word is no knowledge")
-	require.Contains(t, f.Err, "no watcher of the stream's owner runs there")
+	require.Contains(t, f.Err, "dc1 is heard of, and nobody answers there about DV_MASKIN_EVT; if it stays so, run a sites.Watcher there in maskin")
 	_, stop := a.stoppable(t, fast())
 	requireFlow(t, w, "it answers", moving)
 	stop()

@@ -3,6 +3,7 @@ package sites
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -26,6 +27,7 @@ type Watcher struct {
 	departures []departure
 	verbs      map[string]handler
 	watched    []*watch
+	measured   *measures
 	patience   time.Duration // noProgress, less in tests
 
 	ran       atomic.Bool
@@ -47,6 +49,10 @@ func New(conn *natsconn.Conn, set topology.Set, cfg Config) (*Watcher, error) {
 	if err := set.Validate(); err != nil {
 		faults = append(faults, err)
 	}
+	measured, err := newMeasures(cfg.MeterProvider)
+	if err != nil {
+		faults = append(faults, fmt.Errorf("sites: Config.MeterProvider: %w", err))
+	}
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
@@ -54,7 +60,7 @@ func New(conn *natsconn.Conn, set topology.Set, cfg Config) (*Watcher, error) {
 		conn: conn, cfg: cfg, log: cfg.Logger.With("site", set.Site), site: set.Site,
 		departures: departures(set), places: make(chan struct{}, maxAnswering), patience: noProgress,
 	}
-	w.verbs = w.handlers()
+	w.verbs, w.measured = w.handlers(), measured
 	for _, a := range arrivals(set) {
 		w.watched = append(w.watched, newWatch(w, a))
 	}
@@ -82,6 +88,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		cancel()
 		return closed(err)
 	}
+	defer w.measured.observe(w, time.Now())()
 	gone := w.asker.gone()
 	var watching sync.WaitGroup
 	for _, one := range w.watched {

@@ -186,6 +186,7 @@ func ofSites() map[string]error {
 	return map[string]error{
 		"sites.ErrAlreadyRun":       sites.ErrAlreadyRun,
 		"sites.ErrConnectionClosed": sites.ErrConnectionClosed,
+		"sites.SiteError":           &sites.SiteError{Domain: "trd1", Site: "osl1"},
 		"sites.NoAnswerError":       &sites.NoAnswerError{Site: "osl1", Stream: "DV_MASKIN_EVT", Err: nats.ErrNoResponders},
 		"sites.RefusedError": &sites.RefusedError{Site: "osl1", Stream: "DV_MASKIN_EVT", Why: sites.RefusedFlow,
 			Reason: "no flow begins in DV_MASKIN_EVT and ends at the site that asks"},

@@ -72,6 +72,19 @@ var (
 	ConsumerUnreadLimit = Metric{"dv.consumer.oldest.unread.age.limit", Gauge, "s", "Age at which the stream removes a message, read or not."}
 )
 
+// SitesReachable, SitesSilence, SitesBehind, SitesCaughtUpAge, SitesStuck, SitesFull
+// and SitesResumed are what a watcher of flows between sites measures, as their
+// descriptions say. They are constant.
+var (
+	SitesReachable   = Metric{"dv.sites.reachable", Gauge, "{flow}", "1 if the origin of the flow answered the last question, else 0."}
+	SitesSilence     = Metric{"dv.sites.silence", Gauge, "s", "Time since this site's server heard of the origin's stream; absent if it never did."}
+	SitesBehind      = Metric{"dv.sites.behind", Gauge, "{message}", "Messages that this site lacks, by comparison with the origin; as known last while the link is down."}
+	SitesCaughtUpAge = Metric{"dv.sites.caught_up.age", Gauge, "s", "Time since this site was last known to hold all that the origin held; since the watcher's start if it never was."}
+	SitesStuck       = Metric{"dv.sites.stuck", Gauge, "{flow}", "1 while the link works and the flow does not, else 0."}
+	SitesFull        = Metric{"dv.sites.full", Gauge, "{percent}", "Share of its limits that the stream at this site uses; at 100 copying waits."}
+	SitesResumed     = Metric{"dv.sites.resumed", Counter, "{resume}", "Times that this watcher made the stream ask its origin again."}
+)
+
 // Metrics returns everything that is measured.
 func Metrics() []Metric {
 	return []Metric{
@@ -80,6 +93,7 @@ func Metrics() []Metric {
 		ConsumerPending, ConsumerAckPending, ConsumerUnreadAge, ConsumerUnreadLimit, ConsumerParked,
 		ConsumerInFlight, ConsumerActive, ConsumerReady, ConsumerBreaker,
 		Consumed, ConsumerRedelivered, ConsumerRetries, ConsumerDead, ProcessDuration,
+		SitesReachable, SitesSilence, SitesBehind, SitesCaughtUpAge, SitesStuck, SitesFull, SitesResumed,
 	}
 }
 
@@ -145,6 +159,11 @@ func SentLabels(stream string) []attribute.KeyValue {
 // DurableLabels are those of what is told of a durable.
 func DurableLabels(stream, durable string) []attribute.KeyValue {
 	return append(StreamLabels(stream), keyDurable.String(durable))
+}
+
+// FlowLabels are those of what is told of a flow that ends in a stream.
+func FlowLabels(stream, from string) []attribute.KeyValue {
+	return append(StreamLabels(stream), keySourceSite.String(from))
 }
 
 // ConsumedLabels are those of Consumed, whose messages nobody asked for one by one.

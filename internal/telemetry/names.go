@@ -2,11 +2,12 @@ package telemetry
 
 import "go.opentelemetry.io/otel/attribute"
 
-// ScopeOutbox and ScopeConsumer are scopes of instrumentation: the package whose
+// ScopeOutbox, ScopeConsumer and ScopeSites are scopes of instrumentation: the package whose
 // work is traced or measured.
 const (
 	ScopeOutbox   = "codeberg.org/dataverket/messaging/outbox"
 	ScopeConsumer = "codeberg.org/dataverket/messaging/consumer"
+	ScopeSites    = "codeberg.org/dataverket/messaging/sites"
 )
 
 // Attributes of spans and labels of metrics.
@@ -29,6 +30,7 @@ const (
 	keyVerdict    = attribute.Key("messaging.nats.verdict")
 	keyDuplicates = attribute.Key("messaging.nats.duplicates")
 	keyLetter     = attribute.Key("messaging.nats.dead_letter.id")
+	keySourceSite = attribute.Key("messaging.nats.source.site")
 	keyClass      = attribute.Key("messaging.nats.dead_letter.class")
 )
 

@@ -50,6 +50,7 @@ func known(t *testing.T) map[string]bool {
 // labels are those that metrics have.
 var labels = map[string]bool{
 	"messaging_nats_stream": true, "messaging_consumer_group_name": true, "messaging_system": true, "messaging_operation_name": true,
+	"messaging_nats_source_site": true,
 }
 
 var ourNames = regexp.MustCompile(`\b(?:dv|messaging)_[a-z_]+`)
@@ -100,7 +101,7 @@ func TestAlertsNameWhatIsMeasuredAndWhatToRun(t *testing.T) {
 	for _, group := range all.Groups {
 		require.NotEmpty(t, group.Name)
 		for _, rule := range group.Rules {
-			require.Regexp(t, `^(Outbox|Consumer)[A-Za-z]+$`, rule.Alert)
+			require.Regexp(t, `^(Outbox|Consumer|Sites)[A-Za-z]+$`, rule.Alert)
 			require.False(t, seen[rule.Alert], rule.Alert)
 			seen[rule.Alert] = true
 			requireMeasured(t, names, rule.Expr)
