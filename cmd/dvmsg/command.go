@@ -49,7 +49,7 @@ func commands() table {
 	return slices.Concat(migrateCommands(), topologyCommands(),
 		outboxCommands(), outboxParkedCommands(), outboxRewindCommands(), outboxOrphansCommands(), inboxParkedCommands(), inboxReviveCommands(),
 		dlqCommands(),
-		historyCommands(), durableCommands(), contractsCommands(), taskCommands())
+		historyCommands(), durableCommands(), sitesCommands(), contractsCommands(), taskCommands())
 }
 
 // groups returns the first words, each once.

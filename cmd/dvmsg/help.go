@@ -8,7 +8,8 @@ import (
 )
 
 const overview = `dvmsg looks after the messaging of a Dataverket platform: tables, streams,
-outbox, inbox, dead letters, what streams hold, contracts of messages, and tasks.
+outbox, inbox, dead letters, what streams hold, flows between sites, contracts of
+messages, and tasks.
 
 Usage:
   dvmsg COMMAND [ARGUMENTS] [FLAGS]     flags may stand before or after arguments
@@ -33,7 +34,7 @@ Exit codes:
   1  failed; the error says what to do
   2  wrong usage; nothing was contacted
   3  differences found (migrate verify, topology verify, diff and server-config,
-     contracts lint, diff and breaking)
+     contracts lint, diff and breaking), or a flow that does not move (sites status)
 `
 
 // writeHelp explains what words name: a command, a group or everything.

@@ -20,6 +20,7 @@ func TestHelpIsAsRecorded(t *testing.T) {
 		"help-reset.golden":  {"durable", "reset", "-h"},
 		"help-parked.golden": {"help", "outbox", "parked"},
 		"help-rewind.golden": {"outbox", "rewind", "-h"},
+		"help-sites.golden":  {"sites", "status", "-h"},
 	} {
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()
