@@ -68,6 +68,7 @@ func TestHandlersKnowLocalFromRemoteAndAContradictionIsASecurityMatter(t *testin
 		letter := b.graves.await(t, 1)[0]
 		require.Equal(t, envelope.ClassSecurity, letter.Class, site)
 		require.ErrorContains(t, letter.Err, "Dv-Site", site)
+		require.ErrorContains(t, letter.Err, "hold the servers of both sites against dvmsg topology server-config --check", site)
 	}
 	require.Eventually(t, func() bool { return len(local.all()) == 2 && len(remote.all()) == 2 }, soon, tick)
 	require.ElementsMatch(t, []string{"named dc1 remote=false", "unnamed dc1 remote=false"}, local.all())
