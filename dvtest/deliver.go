@@ -170,6 +170,11 @@ func receive(m envelope.Message) (*envelope.Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
+	if on.Family() == subject.FamilySiteCommand { // as it arrives
+		if on, err = subject.Cmd(on.Service(), on.Action()); err != nil {
+			return nil, err
+		}
+	}
 	if err := errors.Join(e.CheckSubject(on), e.CheckHeader(header)); err != nil {
 		return nil, err
 	}

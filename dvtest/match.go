@@ -6,11 +6,12 @@ import (
 	"strings"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/subject"
 )
 
 // Match narrows which messages [RequireEnqueued] and [RequireNotEnqueued] mean,
 // or where they look: [ForResource], [WithKey], [ForTenant], [InCorrelation],
-// [CausedBy], [Where] and [InSchema]. Several are combined with "and".
+// [CausedBy], [ToSite], [Where] and [InSchema]. Several are combined with "and".
 type Match interface {
 	narrow(*search)
 }
@@ -59,6 +60,18 @@ func ForTenant(id string) Match {
 // InCorrelation matches messages of one workflow.
 func InCorrelation(id string) Match {
 	return equal("correlation", id, func(r *enqueuedRow) string { return r.envelope.CorrelationID })
+}
+
+// ToSite matches commands to the service at another site; "" matches what is for this
+// one.
+func ToSite(site string) Match {
+	return equal("site", site, func(r *enqueuedRow) string {
+		on, err := subject.Parse(r.subject)
+		if err != nil {
+			return ""
+		}
+		return on.Site()
+	})
 }
 
 // CausedBy matches messages that were enqueued while the message with this
