@@ -37,9 +37,12 @@ func arrivals(set topology.Set) (all []arrival) {
 func arrivalOf(set topology.Set, f topology.Flow) arrival {
 	a := arrival{Flow: f, stream: set.Network.StreamOf(f)}
 	origin := topology.StreamName(f.Service, topology.ClassEvents)
-	if f.Cargo == topology.CargoCommands {
+	switch f.Cargo {
+	case topology.CargoCommands:
 		a.stream = set.Network.Commands(f.To, f.Service, f.Limits)
 		origin = topology.SiteStreamName(f.Service, topology.ClassOutgoing, f.To)
+	case topology.CargoTasks:
+		origin = topology.StreamName(f.Service, topology.ClassTaskEvents)
 	}
 	if at := slices.IndexFunc(set.Streams, func(s topology.Stream) bool { return s.Name == a.stream.Name }); at >= 0 {
 		a.stream = set.Streams[at]
@@ -71,7 +74,7 @@ func departures(set topology.Set) (all []departure) {
 
 // endOwner owns the stream that f ends in: the copy, or the own commands.
 func endOwner(f topology.Flow) subject.Service {
-	if f.Cargo == topology.CargoEvents && f.Owner.Valid() {
+	if f.Cargo != topology.CargoCommands && f.Owner.Valid() {
 		return f.Owner
 	}
 	return f.Service

@@ -183,6 +183,27 @@ func TestAFlowOfCommandsIsMeasuredAmongTheLocalOnes(t *testing.T) {
 	}
 }
 
+func TestAFlowOfTaskEventsIsMeasured(t *testing.T) {
+	t.Parallel()
+	s := dvtest.Sites(t, topology.Flow{From: dvtest.SiteA, To: dvtest.SiteB, Cargo: topology.CargoTasks, Service: subject.Maskin})
+	declared := topology.Set{Service: subject.Maskin, Streams: []topology.Stream{topology.TaskEvents(subject.Maskin, topology.Limits{})}}
+	at := func(site *dvtest.Site) *end {
+		conn := site.Connect(t)
+		return &end{site: site, conn: conn, set: site.Ensure(t, conn, declared)}
+	}
+	a, b := at(s.A()), at(s.B())
+	a.watcher(t, fast())
+	w := b.watcher(t, fast())
+	began := time.Now()
+	for range 5 {
+		_, err := a.conn.JetStream().Publish(t.Context(), "dv.task.evt.queued", nil)
+		require.NoError(t, err)
+	}
+	f := requireFlow(t, w, "complete", func(f sites.Flow) bool { return moving(f) && f.CaughtUp.After(began) })
+	require.Equal(t, "DV_TASK_EVT_FROM_DC1", f.Stream)
+	require.Equal(t, "DV_TASK_EVT", f.Source)
+}
+
 func TestASiteWithoutAWatcherIsToldFromALinkThatIsDown(t *testing.T) {
 	t.Parallel()
 	_, a, b := ends(t, eventsToB())
