@@ -1,21 +1,18 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/dlq"
-	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/history"
 	"codeberg.org/dataverket/messaging/subject"
 	"codeberg.org/dataverket/messaging/topology"
 )
@@ -74,29 +71,34 @@ func (s *service) gatherTables(ctx context.Context, check *pgxpool.Pool) error {
 	return nil
 }
 
-// gatherStreams copies what lies in the site's streams. Whose a message is says the
-// stream and not the message.
+// gatherStreams copies what lies in the site's streams of events and commands. Whose a
+// message is says the stream and not the message.
 func (s *service) gatherStreams(ctx context.Context, check *pgxpool.Pool) error {
 	for _, stream := range s.set.Streams {
-		cargo, origin := event, s.Site
+		cargo, origin, filter := event, s.Site, subject.EventsOf(subject.Maskin)
 		switch stream.Class {
 		case topology.ClassEvents:
 		case topology.ClassEventCopy:
 			origin = s.other()
-		case topology.ClassOutgoing:
-			cargo = command
 		case topology.ClassCommands: // nobody here sends any
-			cargo, origin = command, s.other()
+			cargo, origin, filter = command, s.other(), subject.CommandsOf(subject.Maskin)
 		default:
 			continue
 		}
-		messages, err := s.readStream(ctx, stream)
-		if err != nil {
-			return fmt.Errorf("stream %s: %w", stream.Name, err)
-		}
 		var rows [][]any
-		for _, m := range messages {
-			rows = append(rows, []any{s.Site, cargo, origin, int64(m.Sequence), m.id, m.server, m.Revision})
+		for m, err := range history.Read(ctx, s.conn.JetStream(), history.Query{
+			Filter: filter, Stream: stream.Name, Max: most, MaxRead: most, Timeout: 10 * time.Minute,
+		}) {
+			if err != nil {
+				return err
+			}
+			var data struct {
+				Revision int `json:"revision"` // all messages of maskin have one
+			}
+			if err := json.Unmarshal(m.Envelope.Data, &data); err != nil {
+				return fmt.Errorf("message %d of stream %s: %w", m.Sequence, stream.Name, err)
+			}
+			rows = append(rows, []any{s.Site, cargo, origin, int64(m.Sequence), m.Envelope.ID, m.Envelope.Subject, data.Revision})
 		}
 		if err := insert(ctx, check, "stored", rows); err != nil {
 			return err
@@ -105,59 +107,8 @@ func (s *service) gatherStreams(ctx context.Context, check *pgxpool.Pool) error 
 	return nil
 }
 
-// message is what lies at one place of a stream.
-type message struct {
-	Sequence   uint64
-	id, server string
-	Revision   int `json:"revision"` // all messages of maskin have one
-}
-
-// readStream reads a stream from its first message to its last.
-func (s *service) readStream(ctx context.Context, declared topology.Stream) ([]message, error) {
-	stream, err := s.conn.JetStream().Stream(ctx, declared.Name)
-	if err != nil {
-		return nil, err
-	}
-	reader, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
-	if err != nil {
-		return nil, err
-	}
-	all := make([]message, 0, stream.CachedInfo().State.Msgs)
-	for len(all) < cap(all) {
-		before := len(all)
-		// Never more than there are: the server would wait for them.
-		batch, err := reader.Fetch(min(500, cap(all)-len(all)), jetstream.FetchMaxWait(5*time.Second))
-		if err != nil {
-			return nil, err
-		}
-		for stored := range batch.Messages() {
-			m, err := decode(stored)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, m)
-		}
-		if err := batch.Error(); err != nil || len(all) == before {
-			return nil, fmt.Errorf("%d of %d messages came: %w", len(all), cap(all), cmp.Or(err, errSilent))
-		}
-	}
-	return all, nil
-}
-
-var errSilent = errors.New("the broker is silent")
-
-func decode(stored jetstream.Msg) (m message, err error) {
-	meta, err := stored.Metadata()
-	if err != nil {
-		return m, err
-	}
-	e, err := envelope.Decode(stored.Data())
-	if err != nil {
-		return m, fmt.Errorf("message %d: %w", meta.Sequence.Stream, err)
-	}
-	m.Sequence, m.id, m.server = meta.Sequence.Stream, e.ID, e.Subject
-	return m, json.Unmarshal(e.Data, &m)
-}
+// most is more than any stream of the demo holds.
+const most = 10_000_000
 
 // gatherLetters copies the dead letters. There are to be none.
 func (s *service) gatherLetters(ctx context.Context, check *pgxpool.Pool) error {

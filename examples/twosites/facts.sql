@@ -13,8 +13,8 @@ create table facts.sites (site text, events bigint, commands bigint);
 create table facts.changes (site text, cargo text, server_id text, revision int, made_at timestamptz);
 create table facts.effects (site text, cargo text, origin text, place bigint, message_id uuid, server_id text, revision int, applied_at timestamptz);
 
--- The streams: a site's own messages, where origin is the site itself, and what came
--- from the other one. place is the sequence.
+-- The streams: a site's own events, where origin is the site itself, and what came from
+-- the other one. place is the sequence.
 create table facts.stored (site text, cargo text, origin text, place bigint, message_id uuid, server_id text, revision int);
 
 -- Dead letters.
