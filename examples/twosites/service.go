@@ -17,6 +17,7 @@ import (
 	"codeberg.org/dataverket/messaging/migrate"
 	"codeberg.org/dataverket/messaging/natsconn"
 	"codeberg.org/dataverket/messaging/outbox"
+	"codeberg.org/dataverket/messaging/sites"
 	"codeberg.org/dataverket/messaging/subject"
 	"codeberg.org/dataverket/messaging/topology"
 )
@@ -47,6 +48,7 @@ type service struct {
 	out       *outbox.Outbox
 	relay     *outbox.Relay
 	consumers []*consumer.Consumer // one for each durable
+	watcher   *sites.Watcher       // of what the other site sends
 }
 
 // open connects, brings tables and streams up to date and makes the parts. The
@@ -110,7 +112,8 @@ func (s *service) makeParts(ctx context.Context) (err error) {
 		}
 		s.consumers = append(s.consumers, c)
 	}
-	return nil
+	s.watcher, err = sites.New(s.conn, s.set, sites.Config{Logger: s.Logger})
+	return err
 }
 
 // run is the service, until ctx ends.
@@ -120,12 +123,12 @@ func (s *service) run(ctx context.Context) error {
 	for _, c := range s.consumers {
 		g.Go(func() error { return c.Run(ctx) })
 	}
-	g.Go(func() error { return s.resume(ctx) })
+	g.Go(func() error { return s.watcher.Run(ctx) })
 	return g.Wait()
 }
 
 // ready is what the readiness probe answers with. That the link is down is no part of
-// it: a site works alone.
+// it, since a site works alone; health.Info("sites", s.watcher) tells of it.
 func (s *service) ready() error {
 	err := s.relay.Ready()
 	for _, c := range s.consumers {
