@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -118,6 +119,20 @@ func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stop()
+}
+
+// Wipe removes all that the server has stored, as a new machine in the place of a
+// lost one has it. The server must be stopped; [Server.Restart] starts it empty.
+func (s *Server) Wipe() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running != nil {
+		return errors.New("natsserver: wipe: the server runs; stop it first")
+	}
+	if err := os.RemoveAll(s.storeDir); err != nil {
+		return fmt.Errorf("natsserver: wipe: %w", err)
+	}
+	return nil
 }
 
 func (s *Server) stop() {
