@@ -24,13 +24,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// asCommand makes the test binary the command itself, for scripts that run it.
-const asCommand = "DVMSG_TEST_AS_COMMAND"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(asCommand) != "" {
-		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
-	}
 	// A server that stops leaves these behind until its question has its time-out.
 	const stream = "github.com/nats-io/nats-server/v2/server.(*stream)."
 	goleak.VerifyTestMain(m,
