@@ -51,9 +51,7 @@ func pgTool(t *testing.T, pool *pgxpool.Pool, name string, args ...string) {
 	server, err := filepath.EvalSymlinks(filepath.Join(binaries.Dir, "postgres"))
 	require.NoError(t, err)
 	path := filepath.Join(filepath.Dir(server), name) // that of the server's version
-	if _, err := exec.LookPath(path); err != nil {
-		t.Skipf("%s is not installed beside the server", name)
-	}
+	require.FileExists(t, path, "install the client programs of PostgreSQL beside the server")
 	u, err := url.Parse(databaseURL(pool))
 	require.NoError(t, err)
 	out, err := exec.CommandContext(t.Context(), path, append([]string{"--dbname", u.String()}, args...)...).CombinedOutput()
