@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 // Reasons for which a term ends or begins.
@@ -108,7 +109,7 @@ func (c *Consumer) compete(ctx, work context.Context) {
 	o := c.order
 	for ctx.Err() == nil {
 		if !c.js.Conn().IsConnected() {
-			pause(ctx, o.LeaseTTL/20) // another replica may have a broker
+			sleep.For(ctx, o.LeaseTTL/20) // another replica may have a broker
 			continue
 		}
 		t, err := c.takeOver(ctx, work)
@@ -116,7 +117,7 @@ func (c *Consumer) compete(ctx, work context.Context) {
 			return
 		}
 		if o.setTrouble(err); t == nil {
-			pause(ctx, o.LeaseTTL/6)
+			sleep.For(ctx, o.LeaseTTL/6)
 			continue
 		}
 		c.log.Info("consumer: active", "durable", c.cfg.Consumer.Durable, "term", t.fence.Term)
@@ -226,7 +227,7 @@ func (c *Consumer) renew(t *term) {
 	o := c.order
 	connected := time.Now()
 	for wait := o.LeaseTTL / 3; ; {
-		if pause(t.ctx, wait); t.ctx.Err() != nil {
+		if sleep.For(t.ctx, wait); t.ctx.Err() != nil {
 			return
 		}
 		asked := time.Now()
@@ -277,7 +278,7 @@ func (c *Consumer) yieldLease(t *term) {
 
 // watchLetters lets keys go on whose letter an operator has closed.
 func (c *Consumer) watchLetters(t *term) {
-	for pause(t.ctx, c.order.glance); t.ctx.Err() == nil; pause(t.ctx, c.order.glance) {
+	for sleep.For(t.ctx, c.order.glance); t.ctx.Err() == nil; sleep.For(t.ctx, c.order.glance) {
 		for _, letter := range t.lanes.letters() {
 			err := c.lookAtLetter(t, letter)
 			if err != nil {
@@ -312,14 +313,4 @@ func (c *Consumer) unhold(ctx context.Context, t *term, letter string) error {
 	t.lanes.unhold(letter)
 	c.lot.expect(0) // those of the key that are parked
 	return nil
-}
-
-// pause returns after d, or when ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 // Times of the look at what is not read yet.
@@ -103,7 +104,7 @@ func (l *lookout) fresh() *position {
 // run looks until ctx ends. Instances that were started together do not ask
 // together.
 func (l *lookout) run(ctx context.Context) {
-	pause(ctx, time.Duration(rand.Int64N(int64(min(l.every(), lookMeasured)))))
+	sleep.For(ctx, time.Duration(rand.Int64N(int64(min(l.every(), lookMeasured)))))
 	for ctx.Err() == nil {
 		err := l.look(ctx)
 		if err != nil && !l.failed && ctx.Err() == nil {
@@ -111,7 +112,7 @@ func (l *lookout) run(ctx context.Context) {
 				"stream", l.c.cfg.Consumer.Stream.Name, "error", clip(err.Error(), maxErrorText))
 		}
 		l.failed = err != nil
-		pause(ctx, l.every())
+		sleep.For(ctx, l.every())
 	}
 }
 

@@ -3,6 +3,8 @@ package dlq
 import (
 	"context"
 	"time"
+
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 // Followed says what became of replays. Each letter is in one of the lists.
@@ -44,11 +46,7 @@ func (q *Queue) Follow(ctx context.Context, letterIDs []string, progress func(Fo
 		if len(f.Outstanding) == 0 {
 			return f, nil
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if sleep.For(ctx, pause); ctx.Err() != nil {
 			return f, context.Cause(ctx)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/internal/backoff"
+	"codeberg.org/dataverket/messaging/internal/sleep"
 	"codeberg.org/dataverket/messaging/subject"
 )
 
@@ -236,12 +237,6 @@ func (q *Queue) compare(ctx context.Context, on subject.Subject, m Mark, expecte
 // pause waits before the next try, or until ctx ends.
 func pause(ctx context.Context, failure int) error {
 	policy := backoff.Policy{Initial: 20 * time.Millisecond, Max: 500 * time.Millisecond}
-	timer := time.NewTimer(policy.Delay(failure))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	sleep.For(ctx, policy.Delay(failure))
+	return context.Cause(ctx)
 }

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 // Bounds of what acts on many letters, unless the Request says otherwise.
@@ -143,14 +144,8 @@ func (p *pacer) wait(ctx context.Context) error {
 	if p.interval == 0 || d <= 0 {
 		return nil
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	sleep.For(ctx, d)
+	return context.Cause(ctx)
 }
 
 // acted counts a letter that was acted on. Time that was lost is not caught up:

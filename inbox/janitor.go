@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"codeberg.org/dataverket/messaging/internal/backoff"
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 // Janitor forgets messages that cannot come again, so that the inbox does not
@@ -92,7 +93,7 @@ func (j *Janitor) Run(ctx context.Context) error {
 		} else {
 			failures = 0
 		}
-		sleep(ctx, pause)
+		sleep.For(ctx, pause)
 	}
 	return nil
 }
@@ -178,14 +179,4 @@ func newHolder() string {
 		host = "unknown"
 	}
 	return fmt.Sprintf("%.100s/%d/%s", host, os.Getpid(), rand.Text()[:8])
-}
-
-// sleep waits for d or the end of ctx.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

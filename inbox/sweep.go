@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 // How a sweep goes about its work.
@@ -158,7 +160,7 @@ func (s *sweep) truncate(ctx context.Context, sql *partitionStatements) (emptied
 		case try == lockTries || ctx.Err() != nil:
 			return false, fmt.Errorf("transactions are open on it; it stays until the next pass: %w", err)
 		}
-		sleep(ctx, lockRest)
+		sleep.For(ctx, lockRest)
 	}
 }
 
@@ -190,7 +192,7 @@ func (s *sweep) thin(ctx context.Context, of span) error {
 		if err := s.delete(ctx, of, rows); err != nil {
 			return err
 		}
-		sleep(ctx, sweepRest*time.Since(began))
+		sleep.For(ctx, sweepRest*time.Since(began))
 		return nil
 	})
 	if n := s.done.Deleted - before; n > 0 {
@@ -292,7 +294,7 @@ func (s *sweep) drop(ctx context.Context, sql *staleStatements, cutoff time.Time
 		if err = s.renew(ctx); err == nil {
 			began := time.Now()
 			err = s.dropRange(ctx, sql, cutoff, first)
-			sleep(ctx, sweepRest*time.Since(began))
+			sleep.For(ctx, sweepRest*time.Since(began))
 		}
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"codeberg.org/dataverket/messaging/internal/backoff"
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 // After a dump and a restore, rows and cursors carry the transaction ids of
@@ -251,11 +252,11 @@ func (d *dispatcher) rewriteForeign(ctx context.Context, lanes []*lane) {
 			case err != nil:
 				failures++
 				d.log.Warn("the transaction ids of another cluster are not rewritten yet", "stream", l.name, "reason", err)
-				sleep(ctx, retry.Delay(failures))
+				sleep.For(ctx, retry.Delay(failures))
 			case !l.foreign.Load():
 				d.log.Info("the transaction ids of another cluster are rewritten", "stream", l.name)
 			default:
-				sleep(ctx, time.Since(began))
+				sleep.For(ctx, time.Since(began))
 			}
 			if err == nil && !l.foreign.Load() {
 				break

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
+
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 // reviseEvery is how often rows of streams without a cursor, and rows of another
@@ -36,7 +38,7 @@ func (r *Relay) term(ctx context.Context) error {
 	r.reached.Store(true)
 	if l == nil {
 		r.health.good(partDatabase)
-		sleep(ctx, r.cfg.LeaseTTL/6)
+		sleep.For(ctx, r.cfg.LeaseTTL/6)
 		return nil
 	}
 	r.log.Info("relay leads", "term", l.term)
@@ -55,7 +57,7 @@ func (r *Relay) leadUntil(ctx context.Context, l *lease) error {
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	unlink := context.AfterFunc(ctx, func() {
-		sleep(work, r.cfg.DrainTimeout)
+		sleep.For(work, r.cfg.DrainTimeout)
 		cancel(ErrDrainTimeout)
 	})
 	defer unlink()
@@ -100,7 +102,7 @@ func (r *Relay) watchBroker(ctx context.Context, lost func(error)) {
 			lost(fmt.Errorf("%w for %v", errNoBroker, time.Since(seen).Round(time.Millisecond)))
 			return
 		}
-		sleep(ctx, r.cfg.LeaseTTL/10)
+		sleep.For(ctx, r.cfg.LeaseTTL/10)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 // lease is one term of leadership.
@@ -48,7 +50,7 @@ func (r *Relay) renew(ctx context.Context, l *lease, lost func(error)) {
 	pause := r.cfg.LeaseTTL / 3
 	until := l.until
 	for {
-		if sleep(ctx, pause); ctx.Err() != nil {
+		if sleep.For(ctx, pause); ctx.Err() != nil {
 			return
 		}
 		asked := time.Now()

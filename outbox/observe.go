@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 // How often the database is asked what waits. Every instance asks, also a
@@ -78,7 +80,7 @@ func (o observer) run(ctx context.Context, told func(*observation) (late bool)) 
 		if seen, err := o.observe(ctx); err == nil && told(seen) {
 			pause = min(pause, observeSoon)
 		}
-		sleep(ctx, pause)
+		sleep.For(ctx, pause)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 var (
@@ -170,7 +171,7 @@ const lastAnswer = 300 * time.Millisecond
 func hurried(stop, work context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(work)
 	unlink := context.AfterFunc(stop, func() {
-		sleep(ctx, lastAnswer)
+		sleep.For(ctx, lastAnswer)
 		cancel(errStopped)
 	})
 	return ctx, func() {

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"codeberg.org/dataverket/messaging/internal/backoff"
+	"codeberg.org/dataverket/messaging/internal/sleep"
 	"codeberg.org/dataverket/messaging/internal/telemetry"
 )
 
@@ -243,7 +244,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 			failures = 0 // it worked for a while
 		}
 		failures++
-		sleep(ctx, retry.Delay(failures))
+		sleep.For(ctx, retry.Delay(failures))
 	}
 	return nil
 }
@@ -262,14 +263,4 @@ func (r *Relay) blame(err error) {
 // hopeless tells the faults that no waiting repairs.
 func hopeless(err error) bool {
 	return errors.Is(err, ErrNotMigrated) || errors.Is(err, ErrSequenceCache) || errors.Is(err, nats.ErrConnectionClosed)
-}
-
-// sleep waits for d or the end of ctx.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"codeberg.org/dataverket/messaging/internal/backoff"
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 // How published rows leave the table again (requirement O6).
@@ -110,7 +111,7 @@ func (k *retention) run(stop, work context.Context) {
 		if failures > 0 {
 			pause = min(pause, retry.Delay(failures))
 		}
-		if sleep(ctx, pause); ctx.Err() != nil {
+		if sleep.For(ctx, pause); ctx.Err() != nil {
 			return
 		}
 		err := k.pass(ctx)
@@ -175,7 +176,7 @@ func (k *retention) prune(ctx context.Context, by *limit) error {
 			s.by = by.at
 			return nil
 		}
-		sleep(ctx, k.pace.rest*busy)
+		sleep.For(ctx, k.pace.rest*busy)
 	}
 	return nil
 }

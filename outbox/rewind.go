@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"codeberg.org/dataverket/messaging/internal/backoff"
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 // believe is the pause between two looks at a loss. A leader that is being
@@ -95,7 +96,7 @@ func (d *dispatcher) heal(stop, work context.Context, l *lane) error {
 	defer cancel()
 	f, err := d.examine(asking, l, s)
 	if err == nil && !f.sound() {
-		sleep(asking, believe)
+		sleep.For(asking, believe)
 		f, err = d.examine(asking, l, s)
 	}
 	switch {

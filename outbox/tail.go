@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 const (
@@ -259,7 +260,7 @@ func (r *tailReader) pull(ctx context.Context, n int, visit func(sequence int64,
 			}
 			err := r.take(m)
 			if errors.Is(err, nats.ErrNoResponders) { // our server does not know of the consumer yet
-				sleep(ctx, 10*time.Millisecond)
+				sleep.For(ctx, 10*time.Millisecond)
 				err = r.ask(n)
 			} else if n--; err == nil && !visit(r.position, m.Header) {
 				return false, nil

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 // How the dispatcher rests. A NOTIFY in every transaction would take a lock
@@ -78,7 +80,7 @@ func (r *Relay) listen(ctx context.Context, woken chan<- struct{}) {
 		if err := r.listenOnce(ctx, woken); err != nil && ctx.Err() == nil {
 			r.log.Debug("relay does not listen for a moment; it polls", "reason", err)
 		}
-		sleep(ctx, time.Second)
+		sleep.For(ctx, time.Second)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/internal/backoff"
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 const (
@@ -70,7 +71,7 @@ func (a api) call(ctx context.Context, what, endpoint string, fn func(context.Co
 			return err
 		}
 		last = err
-		sleep(ctx, waits().Delay(attempt))
+		sleep.For(ctx, waits().Delay(attempt))
 	}
 }
 
@@ -118,14 +119,4 @@ func (a api) prefix() string {
 // waits is the pace at which a cluster is asked again.
 func waits() backoff.Policy {
 	return backoff.Policy{Initial: 50 * time.Millisecond, Max: time.Second}
-}
-
-// sleep waits for d or the end of ctx.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 // Ensure creates what is missing of our own and verifies everything else, as
@@ -96,7 +98,7 @@ func settled(ctx context.Context, look func() (fault []error, found bool)) []err
 		if found || ctx.Err() != nil {
 			return fault
 		}
-		sleep(ctx, waits().Delay(attempt))
+		sleep.For(ctx, waits().Delay(attempt))
 	}
 }
 

@@ -36,6 +36,7 @@ var layers = map[string]int{
 	"internal/failpoint":  level0,
 	"internal/jsontype":   level0,
 	"internal/panics":     level0,
+	"internal/sleep":      level0,
 	"internal/testsignal": level0,
 	"health":              level0,
 	"envelope":            level1,

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"codeberg.org/dataverket/messaging/internal/backoff"
+	"codeberg.org/dataverket/messaging/internal/sleep"
 	"codeberg.org/dataverket/messaging/topology"
 )
 
@@ -140,14 +141,8 @@ func (p Pass) remove(ctx context.Context, name string) {
 // pause waits before the pass is resumed, or until ctx ends.
 func pause(ctx context.Context, failure int) error {
 	policy := backoff.Policy{Initial: 20 * time.Millisecond, Max: 500 * time.Millisecond}
-	timer := time.NewTimer(policy.Delay(failure))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	sleep.For(ctx, policy.Delay(failure))
+	return context.Cause(ctx)
 }
 
 // ask finds out what an empty page means, which is no proof of the end: the rest
