@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/instance"
 	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
@@ -71,7 +72,7 @@ func newOrdered(cfg Config, dead DeadLetterer) *ordered {
 		return nil
 	}
 	o := &ordered{
-		Order: *cfg.Order, holder: holderName(), glance: defaultGlance,
+		Order: *cfg.Order, holder: instance.Name(), glance: defaultGlance,
 		lease: cfg.Consumer.Stream.Name + "/" + cfg.Consumer.Durable,
 	}
 	// Both are checked by orderFaults.

@@ -3,12 +3,10 @@ package consumer
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
-	"os"
 	"time"
 
 	"codeberg.org/dataverket/messaging/envelope"
@@ -181,13 +179,4 @@ func (o *Order) orderKey(e *envelope.Envelope) (key string, err error) {
 		}
 	}()
 	return o.Key(e), nil
-}
-
-// holderName tells instances apart; host and process are for the operator.
-func holderName() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return fmt.Sprintf("%.100s/%d/%s", host, os.Getpid(), rand.Text()[:8])
 }

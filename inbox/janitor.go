@@ -2,11 +2,9 @@ package inbox
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -170,13 +168,4 @@ func (j *Janitor) release(ctx context.Context, complete bool) error {
 		return fmt.Errorf("inbox: sweep: give the lease back: %w", err)
 	}
 	return nil
-}
-
-// newHolder names this instance in the lease.
-func newHolder() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return fmt.Sprintf("%.100s/%d/%s", host, os.Getpid(), rand.Text()[:8])
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/instance"
 	"codeberg.org/dataverket/messaging/internal/pgschema"
 )
 
@@ -161,7 +162,7 @@ func NewJanitor(pool *pgxpool.Pool, streamAge time.Duration, cfg JanitorConfig) 
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	holder := newHolder()
+	holder := instance.Name()
 	return &Janitor{
 		pool: pool, cfg: cfg, holder: holder, sql: newSweepStatements(schema),
 		log: cfg.Logger.With("component", "inbox.janitor", "holder", holder),

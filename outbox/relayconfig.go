@@ -2,18 +2,17 @@ package outbox
 
 import (
 	"cmp"
-	"crypto/rand"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"codeberg.org/dataverket/messaging/internal/bounds"
+	"codeberg.org/dataverket/messaging/internal/instance"
 	"codeberg.org/dataverket/messaging/topology"
 )
 
 func (c RelayConfig) withDefaults(pollOnly bool) RelayConfig {
-	c.Holder = cmp.Or(c.Holder, defaultHolder())
+	c.Holder = cmp.Or(c.Holder, instance.Name())
 	c.LeaseTTL = cmp.Or(c.LeaseTTL, 6*time.Second)
 	if pollOnly {
 		c.PollInterval = cmp.Or(c.PollInterval, 100*time.Millisecond)
@@ -54,14 +53,6 @@ func (c RelayConfig) atSite(set topology.Set) (RelayConfig, []error) {
 		faults = append(faults, fmt.Errorf("outbox: RelayConfig.Domain: is %.64q, and site %s has the domain %s; leave it, or correct the Network", c.Domain, site.Name, site.Domain))
 	}
 	return c, faults
-}
-
-func defaultHolder() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown-host"
-	}
-	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:6])
 }
 
 // faults checks every field against its bounds.

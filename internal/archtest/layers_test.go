@@ -34,6 +34,7 @@ var layers = map[string]int{
 	"internal/backoff":    level0,
 	"internal/bounds":     level0,
 	"internal/failpoint":  level0,
+	"internal/instance":   level0,
 	"internal/jsontype":   level0,
 	"internal/panics":     level0,
 	"internal/sleep":      level0,
