@@ -88,6 +88,15 @@ func oneOf(c *call, name, text string, accepted []string) {
 	}
 }
 
+// longestList is the largest --limit of what is read from a table or a stream at once.
+const longestList = 10_000
+
+func checkLimit(c *call, limit int) {
+	if limit < 1 || limit > longestList {
+		c.fault("--limit: %d is out of range; use 1 to %d", limit, longestList)
+	}
+}
+
 func checkTime(c *call, name, text string) time.Time {
 	t, err := parseSince(text, c.now())
 	if err != nil {

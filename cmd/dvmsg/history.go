@@ -32,11 +32,8 @@ out is said, with the --from to go on with. The payload is printed only with
 	}
 }
 
-// Bounds of history list.
-const (
-	defaultHistory = 100
-	mostHistory    = 10_000
-)
+// defaultHistory is how many messages are listed.
+const defaultHistory = 100
 
 type historyList struct {
 	service, since, until string
@@ -86,9 +83,7 @@ func (v *historyList) check(c *call) {
 	if q.From > 0 && v.since != "" {
 		c.fault("--from: not with --since: there is one beginning")
 	}
-	if q.Max < 1 || q.Max > mostHistory {
-		c.fault("--limit: %d is out of range; use 1 to %d", q.Max, mostHistory)
-	}
+	checkLimit(c, q.Max)
 	if q.MaxRead < 1 {
 		c.fault("--max-read: %d is no number of messages; use 1 or more", q.MaxRead)
 	}

@@ -70,10 +70,7 @@ func newInboxParkedList(fs *flag.FlagSet) verb {
 
 func (v *inboxParkedList) check(c *call) {
 	v.schema.check(c)
-	const most = 10_000
-	if v.filter.Limit < 1 || v.filter.Limit > most {
-		c.fault("--limit: %d is out of range; use 1 to %d", v.filter.Limit, most)
-	}
+	checkLimit(c, v.filter.Limit)
 }
 
 // inboxParkedListResult is the JSON of inbox parked list.

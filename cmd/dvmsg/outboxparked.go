@@ -111,10 +111,7 @@ func newParkedList(fs *flag.FlagSet) verb {
 func (v *parkedList) check(c *call) {
 	v.schema.check(c)
 	oneOf(c, "--state", v.state, []string{string(outbox.ParkedHeld), string(outbox.ParkedReleased), stateDiscarded})
-	const most = 10_000
-	if v.filter.Limit < 1 || v.filter.Limit > most {
-		c.fault("--limit: %d is out of range; use 1 to %d", v.filter.Limit, most)
-	}
+	checkLimit(c, v.filter.Limit)
 	if v.state == stateDiscarded && v.filter.Key != "" {
 		c.fault("--key: not with --state discarded, which lists single messages")
 	}

@@ -92,10 +92,7 @@ func (v *taskList) check(c *call) {
 		}
 	}
 	v.filter.Since = checkTime(c, "--since", v.since)
-	const most = 10_000
-	if v.filter.Limit < 1 || v.filter.Limit > most {
-		c.fault("--limit: %d is out of range; use 1 to %d", v.filter.Limit, most)
-	}
+	checkLimit(c, v.filter.Limit)
 }
 
 // taskListResult is the JSON of task list.
