@@ -6,6 +6,7 @@ import (
 
 	"codeberg.org/dataverket/messaging/envelope"
 	"codeberg.org/dataverket/messaging/internal/backoff"
+	"codeberg.org/dataverket/messaging/internal/processed"
 )
 
 // action is what happens to a message after its handler returned.
@@ -57,7 +58,7 @@ func (p policy) judge(err error, attempt int, interrupted bool) verdict {
 	switch {
 	case err == nil:
 		return verdict{action: ack}
-	case alreadyProcessed(err):
+	case processed.Already(err):
 		return verdict{action: ack, duplicate: true, err: err}
 	case errors.Is(err, envelope.ErrParked):
 		return verdict{action: ack, duplicate: true, elsewhere: true, err: err}
@@ -69,17 +70,6 @@ func (p policy) judge(err error, attempt int, interrupted bool) verdict {
 		return verdict{action: bury, class: envelope.ClassExhausted, err: err}
 	}
 	return verdict{action: retry, delay: p.delay(err, attempt), err: err}
-}
-
-// alreadyProcessed reports whether the whole of err says that the effect was
-// there. In an error that joins several, another part may say that it is not.
-func alreadyProcessed(err error) bool {
-	for ; err != nil; err = errors.Unwrap(err) {
-		if err == envelope.ErrAlreadyProcessed {
-			return true
-		}
-	}
-	return false
 }
 
 // permanentClass tells data that does not fit its type, which a corrected

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/processed"
 	"codeberg.org/dataverket/messaging/internal/telemetry"
 	"codeberg.org/dataverket/messaging/subject"
 )
@@ -255,7 +256,7 @@ func (c *Consumer) handle(ctx context.Context, j *job, beat *heartbeat, protect 
 	})
 	j.handling = false
 	beat.muteWhile(nil)
-	if j.m.replay && (err == nil || alreadyProcessed(err)) {
+	if j.m.replay && (err == nil || processed.Already(err)) {
 		if failed := c.resolve(ctx, j); failed != nil {
 			return verdict{action: release, err: failed}
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/processed"
 )
 
 // On routes commands of type t to h like bind, which is inbox.On, and reports what
@@ -111,18 +112,6 @@ func (r *Reporter) dead(ctx context.Context, d *envelope.Delivery, f *envelope.F
 	})
 }
 
-// alreadyProcessed reports whether the whole of err says that the effect was there. In
-// an error that joins several another part may say that it is not, and the consumer
-// tries again.
-func alreadyProcessed(err error) bool {
-	for ; err != nil; err = errors.Unwrap(err) {
-		if err == envelope.ErrAlreadyProcessed {
-			return true
-		}
-	}
-	return false
-}
-
 // settle reports what the end of an attempt means for the task where the handler's
 // transaction did not, and returns the verdict.
 func (run *Run) settle(ctx context.Context, err error) error {
@@ -133,7 +122,7 @@ func (run *Run) settle(ctx context.Context, err error) error {
 	apart, done := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer done()
 	switch request := run.cancelled(); {
-	case alreadyProcessed(err): // the handler's word, or that of call
+	case processed.Already(err): // the handler's word, or that of call
 		if failed := run.report(apart, run.ends(step{verb: VerbSucceeded}, new(State))); failed != nil {
 			return failed
 		}

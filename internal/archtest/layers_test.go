@@ -42,6 +42,7 @@ var layers = map[string]int{
 	"health":              level0,
 	"envelope":            level1,
 	"internal/pgschema":   belowL2,
+	"internal/processed":  belowL2,
 	"contract":            level2,
 	"topology":            level2,
 	"cloudevents":         level2,
