@@ -12,7 +12,7 @@ import (
 func (s *Site) Lose(tb testing.TB) {
 	tb.Helper()
 	s.Stop()
-	for _, node := range s.nodes() {
+	for _, node := range s.servers.Nodes() {
 		require.NoError(tb, node.Wipe())
 	}
 	s.Restart(tb)
