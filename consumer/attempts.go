@@ -40,15 +40,14 @@ const (
 )
 
 // start counts the handler start of j that is about to happen. The verdict is
-// zero if the handler may run; done ends what start began, and must be called. It
-// may be called more than once.
+// zero if the handler may run. The pass must be ended, also where it is nil.
 //
 // A first delivery writes nothing: a commit per start would cost a third of the
 // throughput. From a redelivery on the start is committed first, so that a
 // message which kills its process is found out. One with starts that never ended
 // runs alone in this process: if it kills again, nobody else is to blame. Where it
 // cannot, since others do not return, it is given back for a while.
-func (c *Consumer) start(ctx context.Context, j *job) (v verdict, done func()) {
+func (c *Consumer) start(ctx context.Context, j *job) (verdict, *pass) {
 	enter, open := c.company.join, 0
 	counts := c.cfg.Store != nil && j.again
 	if counts {
@@ -57,7 +56,7 @@ func (c *Consumer) start(ctx context.Context, j *job) (v verdict, done func()) {
 			return err
 		})
 		if err != nil {
-			return c.later(j, err), func() {}
+			return c.later(j, err), nil
 		}
 	}
 	if open > 0 {
@@ -68,13 +67,13 @@ func (c *Consumer) start(ctx context.Context, j *job) (v verdict, done func()) {
 	pass, err := enter(ctx, c.gate.closing)
 	switch {
 	case errors.Is(err, errCrowded):
-		return c.later(j, err), func() {}
+		return c.later(j, err), nil
 	case err != nil:
-		return verdict{action: release, err: err}, func() {}
+		return verdict{action: release, err: err}, nil
 	case !counts:
-		return verdict{}, pass.end
+		return verdict{}, pass
 	}
-	return c.begin(ctx, j), pass.end
+	return c.begin(ctx, j), pass
 }
 
 // later is the verdict on a message that could not be begun. It says nothing about

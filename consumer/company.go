@@ -39,6 +39,7 @@ type pass struct {
 	alone bool
 	round int // of the company, when it was given
 	over  bool
+	limit deadline[*pass] // see overdue
 }
 
 // join waits until a handler may run beside others, or until ctx ends or closing
@@ -129,8 +130,11 @@ func (c *company) giveWay(vain bool) {
 }
 
 // end may be called again: a handler that outlasts its time is no company any
-// more, whenever it returns.
+// more, whenever it returns. A nil pass was never given.
 func (p *pass) end() {
+	if p == nil {
+		return
+	}
 	c := p.of
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -55,8 +55,9 @@ type Consumer struct {
 	measured *measures
 	lookout  *lookout
 
+	beats   *heartbeats
 	company company                   // of the handlers that run
-	overdue atomic.Int64              // handlers that ignore the end of their ctx
+	overdue *overdue                  // those that ignore the end of their ctx
 	created atomic.Pointer[time.Time] // the stream, see streamCreated
 
 	ran   atomic.Bool
@@ -102,6 +103,8 @@ func New(js jetstream.JetStream, dead DeadLetterer, cfg Config, routes ...envelo
 		// A handler that takes longer than most is none that counts.
 		company: company{patience: cfg.Consumer.AckWait, most: cfg.HandlerTimeout + cancelGrace + storeTimeout},
 	}
+	c.beats = newHeartbeats(cfg.Consumer.AckWait / beats)
+	c.overdue = newOverdue(cfg.HandlerTimeout + c.grace)
 	c.acks = newAcks(c.cfg.window(), func(m *message) { c.sent(m, m.ack()) })
 	c.lookout = &lookout{c: c, least: lookLeast, limit: cfg.Consumer.Stream.MaxAge}
 	c.gate.stand(c.order != nil)
@@ -167,7 +170,7 @@ func (c *Consumer) Ready() error {
 // hanging returns that every worker is held by a handler which ignores its ctx,
 // so that nothing is fetched any more, or nil.
 func (c *Consumer) hanging() error {
-	if n := c.overdue.Load(); n >= int64(c.cfg.Concurrency) {
+	if n := c.overdue.count.Load(); n >= int64(c.cfg.Concurrency) {
 		return &NotReadyError{Err: fmt.Errorf("%d handlers outlast HandlerTimeout and no worker is left; make them watch ctx", n)}
 	}
 	return nil

@@ -29,14 +29,60 @@ func Effective(cfg Config) Config { return cfg.withDefaults() }
 // Heartbeat is the keep-alive of a message.
 type Heartbeat = heartbeat
 
-// StartHeartbeat is startHeartbeat.
-func StartHeartbeat(every time.Duration, send func()) *Heartbeat { return startHeartbeat(every, send) }
+// StartHeartbeat is startHeartbeat, with a rhythm of its own.
+func StartHeartbeat(every time.Duration, send func()) *Heartbeat {
+	return startHeartbeat(newHeartbeats(every), send)
+}
 
-// Mute is muteWhile.
-func (h *heartbeat) Mute(muted func() bool) { h.muteWhile(muted) }
+// Follow is follow.
+func (h *heartbeat) Follow(handler context.Context) { h.follow(handler) }
 
 // Stop is stop.
 func (h *heartbeat) Stop() { h.stop() }
+
+// Deadline is one of Deadlines.
+type Deadline struct{ deadline[int] }
+
+// Deadlines is a list of deadlines with a number each.
+type Deadlines struct {
+	*deadlines[int]
+	numbers chan int
+}
+
+// NewDeadlines has them pass after that time.
+func NewDeadlines(after time.Duration) Deadlines {
+	numbers := make(chan int, 100)
+	return Deadlines{&deadlines[int]{after: after, passed: func(n int) { numbers <- n }}, numbers}
+}
+
+// Set, Clear and Rest are set, clear and rest.
+func (l Deadlines) Set(d *Deadline, n int) {
+	d.of = n
+	l.set(&d.deadline, time.Now())
+}
+
+// Clear is documented with Set.
+func (l Deadlines) Clear(d *Deadline) bool { return l.clear(&d.deadline) }
+
+// Rest is documented with Set.
+func (l Deadlines) Rest() { l.rest() }
+
+// Passed returns the numbers of those that have passed, and forgets nothing.
+func (l Deadlines) Passed() []int {
+	all := make([]int, 0, len(l.numbers))
+	for range len(l.numbers) {
+		n := <-l.numbers
+		all = append(all, n)
+		l.numbers <- n
+	}
+	return all
+}
+
+// HandlerContext is newHandlerContext, and its end.
+func HandlerContext(parent context.Context, deadline time.Time) (context.Context, func()) {
+	c := newHandlerContext(parent, deadline)
+	return c, c.end
+}
 
 // Gate lets a test drive the accounts of both pulls.
 type Gate struct{ *gate }
@@ -149,7 +195,9 @@ func (p Pull) Stumble()  { p.stumble(errMissed) }
 func (p Pull) Answered() { p.answered() }
 
 // SetGrace shortens what a cancelled handler gets to return.
-func (c *Consumer) SetGrace(d time.Duration) { c.grace = d }
+func (c *Consumer) SetGrace(d time.Duration) {
+	c.grace, c.overdue.limits.after = d, c.cfg.HandlerTimeout+d
+}
 
 // SetSurvey makes a consumer look for parked messages more often.
 func (c *Consumer) SetSurvey(every time.Duration) {

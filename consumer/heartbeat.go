@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"context"
 	"sync"
 	"time"
 )
@@ -9,34 +10,40 @@ import (
 // on, so that it is not delivered to somebody else meanwhile. It is a courtesy,
 // not a lock: a stopped process or a lost connection ends it, and then the same
 // message may be handled twice at once. The inbox decides.
-//
-// It costs a timer, and no goroutine until it fires.
 type heartbeat struct {
-	every time.Duration
-	send  func()
+	rate *heartbeats
+	send func()
 
-	mu    sync.Mutex
-	timer *time.Timer // nil once stopped
-	muted func() bool // nil for never
+	mu      sync.Mutex
+	next    deadline[*heartbeat]
+	stopped bool
+	handler context.Context // nil for none
 }
+
+// heartbeats is the rhythm of those that have the same interval.
+type heartbeats = deadlines[*heartbeat]
 
 // beats is how many heartbeats fit into AckWait: two may be lost or late.
 const beats = 3
 
-// startHeartbeat begins to send; the first beat is due after every.
-func startHeartbeat(every time.Duration, send func()) *heartbeat {
-	h := &heartbeat{every: every, send: send}
-	h.mu.Lock() // tick may run before the timer is assigned
-	defer h.mu.Unlock()
-	h.timer = time.AfterFunc(every, h.tick)
+func newHeartbeats(every time.Duration) *heartbeats {
+	return &heartbeats{after: every, passed: (*heartbeat).beat}
+}
+
+// startHeartbeat begins to send; the first beat is due after the interval.
+func startHeartbeat(rate *heartbeats, send func()) *heartbeat {
+	h := &heartbeat{rate: rate, send: send}
+	h.next.of = h
+	rate.set(&h.next, time.Now())
 	return h
 }
 
-// muteWhile silences the heartbeat whenever muted returns true; nil lifts that.
-func (h *heartbeat) muteWhile(muted func() bool) {
+// follow silences the heartbeat when the ctx of the message's handler has ended;
+// nil lifts that.
+func (h *heartbeat) follow(handler context.Context) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.muted = muted
+	h.handler = handler
 }
 
 // stop ends the heartbeat for good. No beat is sent after it returns, so that
@@ -44,20 +51,20 @@ func (h *heartbeat) muteWhile(muted func() bool) {
 func (h *heartbeat) stop() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.timer != nil {
-		h.timer.Stop()
-		h.timer = nil
+	if !h.stopped {
+		h.stopped = true
+		h.rate.clear(&h.next)
 	}
 }
 
-func (h *heartbeat) tick() {
+func (h *heartbeat) beat() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.timer == nil {
-		return // stopped while this call waited for the lock
+	if h.stopped {
+		return // while this call waited for the lock
 	}
-	if h.muted == nil || !h.muted() {
+	if h.handler == nil || h.handler.Err() == nil {
 		h.send()
 	}
-	h.timer.Reset(h.every)
+	h.rate.set(&h.next, time.Now())
 }

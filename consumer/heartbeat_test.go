@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,12 +31,16 @@ func TestMutedHeartbeatComesBack(t *testing.T) {
 		beats := 0
 		h := consumer.StartHeartbeat(time.Second, func() { beats++ })
 		defer h.Stop()
-		h.Mute(func() bool { return true })
-		pass(10 * time.Second)
-		require.Zero(t, beats)
-		h.Mute(nil)
+		ended, cancel := context.WithCancel(t.Context())
+		h.Follow(ended)
 		pass(1500 * time.Millisecond)
 		require.Equal(t, 1, beats)
+		cancel()
+		pass(10 * time.Second)
+		require.Equal(t, 1, beats)
+		h.Follow(nil)
+		pass(time.Second)
+		require.Equal(t, 2, beats)
 	})
 }
 

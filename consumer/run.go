@@ -35,7 +35,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 	c.setState(errStarting)
 	defer c.setState(ErrNotRunning)
-	defer c.crew.dismiss()
+	defer c.retire()
 	if err := c.findDurables(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
@@ -46,6 +46,13 @@ func (c *Consumer) Run(ctx context.Context) error {
 		return err
 	}
 	return c.runPulls(ctx, work, interrupt)
+}
+
+// retire ends what waits for work. What still runs keeps its heartbeat.
+func (c *Consumer) retire() {
+	c.crew.dismiss()
+	c.beats.rest()
+	c.overdue.limits.rest()
 }
 
 // errStarting is Ready's answer until both durables were found.

@@ -88,7 +88,7 @@ func (c *Consumer) sent(m *message, err error) {
 // work takes one message from arrival to settlement.
 func (c *Consumer) work(ctx context.Context, m *message) {
 	defer c.depart()
-	beat := startHeartbeat(c.cfg.Consumer.AckWait/beats, func() {
+	beat := startHeartbeat(c.beats, func() {
 		// One that fails settles nothing: a lost connection is Ready's to tell.
 		_ = m.inProgress()
 	})
@@ -120,7 +120,7 @@ func (c *Consumer) finish(ctx context.Context, j *job, v verdict, beat *heartbea
 // vanished judges a handler that called runtime.Goexit. Nothing returns to where
 // it was called from; what is left to do for its message is done on the way out.
 func (c *Consumer) vanished(ctx context.Context, j *job, beat *heartbeat) verdict {
-	beat.muteWhile(nil)
+	beat.follow(nil)
 	v := c.policy.judge(errGoexit, j.delivery.Attempt, ctx.Err() != nil)
 	if v.action != bury {
 		c.ended(ctx, j, v)
@@ -223,13 +223,13 @@ func decodeClass(err error) envelope.Class {
 // attempt runs the handler once, if it may, and counts that. ctx ends when a
 // shutdown interrupts handlers; protect is how the handler is called.
 func (c *Consumer) attempt(ctx context.Context, j *job, beat *heartbeat, protect protection) verdict {
-	v, done := c.start(ctx, j)
-	defer done()
+	v, pass := c.start(ctx, j)
+	defer pass.end()
 	if v.action == 0 && ctx.Err() != nil {
 		v = verdict{action: release, err: context.Cause(ctx)} // it waited to run alone
 	}
 	if v.action == 0 {
-		v = c.handle(ctx, j, beat, protect, done)
+		v = c.handle(ctx, j, beat, protect, pass)
 	}
 	if v.action != bury { // which tells it when the letter is stored
 		c.ended(ctx, j, v)
@@ -240,44 +240,30 @@ func (c *Consumer) attempt(ctx context.Context, j *job, beat *heartbeat, protect
 // handle calls the handler and judges its error. A handler that outlasts its time
 // is no company any more: it must neither keep others from running, nor one from
 // running alone.
-func (c *Consumer) handle(ctx context.Context, j *job, beat *heartbeat, protect protection, leave func()) verdict {
+func (c *Consumer) handle(ctx context.Context, j *job, beat *heartbeat, protect protection, pass *pass) verdict {
 	j.begun = time.Now()
-	hctx, cancel := context.WithTimeout(j.delivery.Context(ctx), c.cfg.HandlerTimeout)
-	defer cancel()
-	hctx = c.trace(hctx, j)
+	hctx := newHandlerContext(j.delivery.Context(ctx), j.begun.Add(c.cfg.HandlerTimeout))
+	defer hctx.end()
+	tctx := c.trace(hctx, j)
 	// A handler that ignores the end of its ctx must not keep the message from
 	// everybody else: AckWait after that somebody may try again.
-	beat.muteWhile(func() bool { return hctx.Err() != nil })
-	returned := c.watchOverdue(leave)
+	beat.follow(hctx)
+	c.overdue.begun(pass, j.begun)
 	j.handling = true
 	err := protect(func() error {
-		defer returned()
-		return j.route.Handle(hctx, j.delivery)
+		defer c.overdue.returned(pass)
+		return j.route.Handle(tctx, j.delivery)
 	})
 	j.handling = false
-	beat.muteWhile(nil)
+	beat.follow(nil)
 	if j.m.replay && (err == nil || processed.Already(err)) {
 		if failed := c.resolve(ctx, j); failed != nil {
 			return verdict{action: release, err: failed}
 		}
 	}
 	v := c.policy.judge(err, j.delivery.Attempt, ctx.Err() != nil)
-	c.measured.processed(hctx, j.begun, v)
+	c.measured.processed(tctx, j.begun, v)
 	return v
-}
-
-// watchOverdue counts a handler that does not return soon after the end of its
-// ctx, until the function that it returns is called, and calls leave for it.
-func (c *Consumer) watchOverdue(leave func()) (returned func()) {
-	timer := time.AfterFunc(c.cfg.HandlerTimeout+c.grace, func() {
-		c.overdue.Add(1)
-		leave()
-	})
-	return func() {
-		if !timer.Stop() {
-			c.overdue.Add(-1)
-		}
-	}
 }
 
 // protection calls a function of the service and turns a panic into an error, and
