@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"runtime"
 	"sync"
 	"time"
 )
@@ -21,6 +22,7 @@ type acks struct {
 
 	mu      sync.Mutex
 	waiting []*message
+	spare   []*message  // room for waiting
 	timer   *time.Timer // that flushes
 
 	sending sync.Mutex // held by who sends
@@ -39,7 +41,7 @@ func newAcks(inFlight int, send func(*message)) *acks {
 	return a
 }
 
-// add has m acknowledged soon; begun is when its handler began, zero if none did.
+// add has m acknowledged soon, and lets the client library write what is due; begun is when its handler began, zero if none did.
 func (a *acks) add(m *message, begun time.Time) {
 	slow := !begun.IsZero() && time.Since(begun) >= a.delay
 	a.mu.Lock()
@@ -51,6 +53,9 @@ func (a *acks) add(m *message, begun time.Time) {
 	a.mu.Unlock()
 	if due {
 		a.flush()
+		// The client library writes on a goroutine of its own, which would wait until
+		// this one has no more messages. Meanwhile the server has none to deliver.
+		runtime.Gosched()
 	}
 }
 
@@ -60,9 +65,13 @@ func (a *acks) flush() {
 	defer a.sending.Unlock()
 	a.mu.Lock()
 	batch := a.waiting
-	a.waiting = nil
+	a.waiting, a.spare = a.spare, nil
 	a.mu.Unlock()
 	for _, m := range batch {
 		a.send(m)
 	}
+	clear(batch)
+	a.mu.Lock()
+	a.spare = batch[:0]
+	a.mu.Unlock()
 }

@@ -1,78 +1,113 @@
 package consumer
 
-import "sync/atomic"
+import "sync"
 
 // crew runs functions concurrently on goroutines that it keeps. A new goroutine
 // begins with a small stack, and decoding and handling a message makes it grow
 // several times, which cost a fifth of a consumer's time when each message had
 // new ones.
 //
+// One goroutine at a time is on its way to the tasks that wait: it takes one and
+// sends the next on its way before it begins. So all tasks that block run beside
+// each other, while those that do not are run by about as many goroutines as there
+// are processors, one after the other. The one that rested last comes first. A
+// goroutine that ran 200 messages ago has nothing left in the processor's caches,
+// which made a message a fifth dearer.
+//
 // It bounds nothing: the gate does. A function may end its goroutine with
 // runtime.Goexit; the crew is then smaller by one.
 type crew struct {
-	tasks chan func()
-	keep  int64         // goroutines that may wait
-	idle  atomic.Int64  // goroutines that wait, or are about to, and are not promised to a task
-	over  chan struct{} // closed by dismiss
+	keep int // goroutines that may rest
+
+	mu      sync.Mutex
+	tasks   []func()        // that nobody has begun, in their order
+	begun   int             // of tasks; these are nil
+	resting []chan struct{} // a call for each goroutine that rests, who rested last at the end
+	coming  bool            // one is on its way to the tasks
+	over    bool            // nobody rests any more
 }
 
-func newCrew(keep int) *crew {
-	// Every task in the channel has a goroutine promised to it that comes for it.
-	return &crew{tasks: make(chan func(), keep), keep: int64(keep), over: make(chan struct{})}
-}
+func newCrew(keep int) *crew { return &crew{keep: keep} }
 
-// run runs task on a goroutine that waits, or on a new one. It does not block.
+// run has task begun in its turn, which waits for no other task to end. It does
+// not block.
 func (c *crew) run(task func()) {
-	if c.promise() {
-		c.tasks <- task
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.tasks) == cap(c.tasks) && c.begun > 0 {
+		n := copy(c.tasks, c.tasks[c.begun:])
+		clear(c.tasks[n:])
+		c.tasks, c.begun = c.tasks[:n], 0
+	}
+	c.tasks = append(c.tasks, task)
+	c.send()
+}
+
+// send has one more goroutine come, unless one does. The caller holds the lock.
+func (c *crew) send() {
+	if c.coming {
 		return
 	}
-	go c.serve(task)
+	c.coming = true
+	last := len(c.resting) - 1
+	if last < 0 {
+		go c.serve()
+		return
+	}
+	c.resting[last] <- struct{}{} // has room
+	c.resting = c.resting[:last]
 }
 
-func (c *crew) serve(task func()) {
-	for {
-		task()
-		if !c.rest() {
+// serve is a goroutine of the crew, on its way.
+func (c *crew) serve() {
+	call := make(chan struct{}, 1)
+	for arrived := true; ; {
+		task, rest := c.next(arrived, call)
+		arrived = false
+		switch {
+		case task != nil:
+			task()
+		case rest:
+			<-call
+			arrived = true
+		default:
 			return
 		}
-		select {
-		case task = <-c.tasks:
-		case <-c.over:
-			if c.promise() {
-				return
-			}
-			task = <-c.tasks // it is promised to one already
-		}
 	}
 }
 
-// rest counts a goroutine in that waits, unless there are enough. It never counts
-// one that will not wait: a task promised to that would wait behind another.
-func (c *crew) rest() bool {
-	for {
-		n := c.idle.Load()
-		if n >= c.keep {
-			return false
-		}
-		if c.idle.CompareAndSwap(n, n+1) {
-			return true
-		}
+// next takes the first task. If there is none the caller is to rest until the call,
+// unless enough do. arrived says that the caller was on its way.
+func (c *crew) next(arrived bool, call chan struct{}) (task func(), rest bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if arrived {
+		c.coming = false
 	}
+	if c.begun == len(c.tasks) {
+		if rest = len(c.resting) < c.keep && !c.over; rest {
+			c.resting = append(c.resting, call)
+		}
+		return nil, rest
+	}
+	task = c.tasks[c.begun]
+	c.tasks[c.begun] = nil
+	if c.begun++; c.begun == len(c.tasks) {
+		c.tasks, c.begun = c.tasks[:0], 0
+	} else {
+		c.send()
+	}
+	return task, false
 }
 
-// promise counts a goroutine out that waits, if there is one.
-func (c *crew) promise() bool {
-	for {
-		n := c.idle.Load()
-		if n <= 0 {
-			return false
-		}
-		if c.idle.CompareAndSwap(n, n-1) {
-			return true
-		}
+// dismiss ends the goroutines that rest. What runs is finished, and tasks are
+// still run.
+func (c *crew) dismiss() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	for _, call := range c.resting {
+		call <- struct{}{}
 	}
+	c.resting = nil
 }
-
-// dismiss ends the goroutines that wait. What runs is finished.
-func (c *crew) dismiss() { close(c.over) }

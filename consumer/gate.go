@@ -173,6 +173,11 @@ func (g *gate) enter(ctx context.Context) bool {
 	default:
 	}
 	select {
+	case g.slots <- struct{}{}: // at once, as nearly always
+		return true
+	default:
+	}
+	select {
 	case g.slots <- struct{}{}:
 		return true
 	case <-g.closing:
