@@ -29,9 +29,11 @@ func Effective(cfg Config) Config { return cfg.withDefaults() }
 // Heartbeat is the keep-alive of a message.
 type Heartbeat = heartbeat
 
-// StartHeartbeat is startHeartbeat, with a rhythm of its own.
+// StartHeartbeat is start, with a rhythm of its own.
 func StartHeartbeat(every time.Duration, send func()) *Heartbeat {
-	return startHeartbeat(newHeartbeats(every), send)
+	h := new(Heartbeat)
+	h.start(newHeartbeats(every), send)
+	return h
 }
 
 // Follow is follow.
@@ -219,6 +221,19 @@ func (c *Consumer) Open(subject string, header nats.Header, data []byte, replay 
 		return string(c.failure(j, v).Class)
 	}
 	return ""
+}
+
+// Read returns what a message knows from its reply subject, in the client library's
+// words.
+func Read(reply string) (*nats.MsgMetadata, error) {
+	m, err := newMessage(nil, &nats.Msg{Reply: reply}, false)
+	if err != nil {
+		return nil, err
+	}
+	return &nats.MsgMetadata{
+		Stream: m.stream, NumDelivered: uint64(m.delivered), Timestamp: m.storedAt,
+		Sequence: nats.SequencePair{Stream: m.sequence, Consumer: m.consumerSeq},
+	}, nil
 }
 
 // Marks returns how many keys the active instance takes for parked.

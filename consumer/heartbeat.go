@@ -30,12 +30,11 @@ func newHeartbeats(every time.Duration) *heartbeats {
 	return &heartbeats{after: every, passed: (*heartbeat).beat}
 }
 
-// startHeartbeat begins to send; the first beat is due after the interval.
-func startHeartbeat(rate *heartbeats, send func()) *heartbeat {
-	h := &heartbeat{rate: rate, send: send}
+// start begins to send; the first beat is due after the interval.
+func (h *heartbeat) start(rate *heartbeats, send func()) {
+	h.rate, h.send = rate, send
 	h.next.of = h
 	rate.set(&h.next, time.Now())
-	return h
 }
 
 // follow silences the heartbeat when the ctx of the message's handler has ended;

@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +30,7 @@ type message struct {
 	parked *parkedMessage
 	// consumerSeq is the number of this delivery among all of its durable.
 	consumerSeq uint64
+	beat        heartbeat // not begun before a worker has the message
 }
 
 // ackPrefix begins the reply subject of every message of a JetStream consumer
@@ -42,15 +44,42 @@ func isDelivery(raw *nats.Msg) bool { return strings.HasPrefix(raw.Reply, ackPre
 
 // newMessage reads the delivery's metadata from its reply subject.
 func newMessage(nc *nats.Conn, raw *nats.Msg, replay bool) (*message, error) {
-	meta, err := raw.Metadata()
-	if err != nil {
-		return nil, fmt.Errorf("consumer: read metadata of a delivery: %w", err)
+	m := &message{nc: nc, raw: raw, replay: replay}
+	if !m.readReply(raw.Reply) {
+		return nil, fmt.Errorf("consumer: read metadata of a delivery: %.200q is not the reply subject of one", raw.Reply)
 	}
-	return &message{
-		nc: nc, raw: raw, replay: replay,
-		stream: meta.Stream, sequence: meta.Sequence.Stream, consumerSeq: meta.Sequence.Consumer,
-		delivered: int(min(meta.NumDelivered, 1<<31-1)), storedAt: meta.Timestamp,
-	}, nil
+	return m, nil
+}
+
+// readReply reads, behind the prefix,
+//
+//	[<domain>.<account>.]<stream>.<durable>.<delivered>.<stream sequence>.<consumer sequence>.<time>.<pending>[.<any>]
+//
+// The client library reads it too, but into memory of its own.
+func (m *message) readReply(reply string) (ok bool) {
+	rest, _ := strings.CutPrefix(reply, ackPrefix)
+	switch tokens := strings.Count(rest, ".") + 1; {
+	case tokens >= 9:
+		_, rest, _ = strings.Cut(rest, ".")
+		_, rest, _ = strings.Cut(rest, ".")
+	case tokens != 7:
+		return false
+	}
+	m.stream, rest, _ = strings.Cut(rest, ".")
+	_, rest, _ = strings.Cut(rest, ".")
+	var numbers [4]uint64
+	for i := range numbers {
+		var number string
+		number, rest, _ = strings.Cut(rest, ".")
+		n, err := strconv.ParseUint(number, 10, 64)
+		if err != nil {
+			return false
+		}
+		numbers[i] = n
+	}
+	m.delivered, m.storedAt = int(min(numbers[0], 1<<31-1)), time.Unix(0, int64(numbers[3]))
+	m.sequence, m.consumerSeq = numbers[1], numbers[2]
+	return true
 }
 
 // header returns the stored headers; nats.Header has the same shape.

@@ -75,7 +75,8 @@ func (c *Consumer) turnAway(t *term, m *message) {
 // the term ends before, it is left as it is, and at a shutdown given back.
 func (c *Consumer) serve(t *term, ticket *ticket, m *message) {
 	defer c.depart()
-	beat := startHeartbeat(c.beats, func() {
+	beat := &m.beat
+	beat.start(c.beats, func() {
 		if t.stands() { // another's message is not ours to keep
 			_ = m.inProgress()
 		}

@@ -88,7 +88,8 @@ func (c *Consumer) sent(m *message, err error) {
 // work takes one message from arrival to settlement.
 func (c *Consumer) work(ctx context.Context, m *message) {
 	defer c.depart()
-	beat := startHeartbeat(c.beats, func() {
+	beat := &m.beat
+	beat.start(c.beats, func() {
 		// One that fails settles nothing: a lost connection is Ready's to tell.
 		_ = m.inProgress()
 	})

@@ -65,15 +65,34 @@ type Starts struct {
 // An event of a foreign producer may lack an actor; a handler that answers such
 // an event sets its own with [OriginFrom] and [WithOrigin].
 func (d *Delivery) Context(ctx context.Context) context.Context {
+	return deliveryContext{ctx, d}
+}
+
+// deliveryContext makes the origin when somebody asks for it: a handler that sends
+// nothing does not.
+type deliveryContext struct {
+	context.Context
+	delivery *Delivery
+}
+
+// Value implements context.Context.
+func (c deliveryContext) Value(key any) any {
+	if key == (originKey{}) {
+		return c.delivery.origin()
+	}
+	return c.Context.Value(key)
+}
+
+func (d *Delivery) origin() Origin {
 	e := d.Envelope
-	return WithOrigin(ctx, Origin{
+	return Origin{
 		CorrelationID: e.CorrelationID,
 		CausationID:   e.ID,
 		Actor:         e.Actor,
 		TenantID:      e.TenantID,
 		PlatformScope: e.TenantID == "",
 		Traceparent:   validTraceparent(d.Header.Get(HeaderTraceparent)),
-	})
+	}
 }
 
 // Received is a delivery with its typed data: what a handler gets. m.Envelope.ID
