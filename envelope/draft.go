@@ -242,7 +242,7 @@ const maxFrame = 8 << 10
 // openFields is constant: the fields that a draft may get wrong. The others are
 // written by us, or were checked when the [Type] was declared.
 var openFields = [...]int{
-	fieldID, fieldSource, fieldSubject, fieldTenant, fieldProject, fieldEnvironment, fieldDatacenter,
+	fieldSource, fieldSubject, fieldTenant, fieldProject, fieldEnvironment, fieldDatacenter,
 	fieldActor, fieldCorrelation, fieldCausation, fieldData,
 }
 

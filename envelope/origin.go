@@ -3,8 +3,6 @@ package envelope
 import (
 	"context"
 	"errors"
-
-	"github.com/google/uuid"
 )
 
 // Origin is where a message comes from: what [New] takes from ctx so that no
@@ -73,16 +71,4 @@ func WithOrigin(ctx context.Context, o Origin) context.Context {
 func OriginFrom(ctx context.Context) (Origin, bool) {
 	o, ok := ctx.Value(originKey{}).(Origin)
 	return o, ok && o != Origin{}
-}
-
-// newID returns a UUIDv7: time-ordered, so that tables keyed by it can be
-// partitioned by time, and increasing within a process.
-func newID() uuid.UUID {
-	id, err := uuid.NewV7()
-	if err != nil {
-		// Since Go 1.24 crypto/rand ends the process rather than fail. The nil id
-		// would be refused by validation, never sent.
-		return uuid.Nil
-	}
-	return id
 }
