@@ -12,6 +12,7 @@ import (
 
 	"codeberg.org/dataverket/messaging/envelope"
 	"codeberg.org/dataverket/messaging/internal/telemetry"
+	"codeberg.org/dataverket/messaging/topology"
 )
 
 // Enqueue stores the drafts in the caller's transaction: they are published if
@@ -126,7 +127,7 @@ func (o *Outbox) store(ctx context.Context, tx pgx.Tx, entries []entry) error {
 func (o *Outbox) insert(ctx context.Context, tx pgx.Tx, entries []entry) error {
 	if len(entries) == 1 { // the usual case, and the cheaper statement
 		e := &entries[0]
-		_, err := tx.Exec(ctx, o.insertOne, e.stream, pgtype.UUID{Bytes: e.UUID, Valid: true}, e.Subject.String(), e.OrderingKey, e.Header, e.Envelope)
+		_, err := tx.Exec(ctx, o.insertOne[e.stream], pgtype.UUID{Bytes: e.UUID, Valid: true}, e.Subject.String(), e.OrderingKey, e.Header, e.Envelope)
 		return err
 	}
 	n := len(entries)
@@ -147,9 +148,12 @@ func (o *Outbox) insert(ctx context.Context, tx pgx.Tx, entries []entry) error {
 // before the sequence number is drawn, which is what lets the relay bound its
 // reads by seq (docs/decisions/0003).
 const (
+	//
+	// The stream of one message is part of its statement: a service has few of them,
+	// and each parameter is written, sent and read in every transaction.
 	insertOneSQL = `
 insert into {{schema}}.outbox_events (xid, stream, id, subject, ordering_key, headers, envelope)
-values ({{xid}}, $1, $2, $3, $4, $5, $6)`
+values ({{xid}}, '{{stream}}', $1, $2, $3, $4, $5)`
 
 	// The sub-select runs once for all rows.
 	insertManySQL = `
@@ -176,6 +180,16 @@ order by t.n`
   when case when to_timestamp(pg_sequence_last_value('{{schema}}.outbox_asleep_until')) > clock_timestamp()
             then pg_notify('` + channel + `', '') is null end then null`
 )
+
+// insertOnes returns the statement for one message of each stream. The name of a
+// valid stream has nothing to escape.
+func insertOnes(set topology.Set, schema string, wake bool) map[string]string {
+	statements := make(map[string]string, len(set.Streams))
+	for _, s := range set.Streams {
+		statements[s.Name] = insertSQL(strings.ReplaceAll(insertOneSQL, "{{stream}}", s.Name), schema, wake)
+	}
+	return statements
+}
 
 // insertSQL completes a statement for a schema.
 func insertSQL(sql, schema string, wake bool) string {

@@ -60,8 +60,8 @@ type Config struct {
 type Outbox struct {
 	set        topology.Set
 	cfg        Config
-	schema     string // quoted
-	insertOne  string
+	schema     string            // quoted
+	insertOne  map[string]string // by stream
 	insertMany string
 	brake      *brake
 	tracer     *telemetry.Tracer
@@ -101,7 +101,7 @@ func New(set topology.Set, cfg Config) (*Outbox, error) {
 	}
 	return &Outbox{
 		set: set, cfg: cfg, schema: quoted,
-		insertOne:  insertSQL(insertOneSQL, quoted, !cfg.PollOnly),
+		insertOne:  insertOnes(set, quoted, !cfg.PollOnly),
 		insertMany: insertSQL(insertManySQL, quoted, !cfg.PollOnly),
 		brake:      &brake{bound: cfg.MaxLag},
 		tracer:     telemetry.NewTracer(cfg.TracerProvider, telemetry.ScopeOutbox),
