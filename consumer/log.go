@@ -20,8 +20,11 @@ func (c *Consumer) logFailure(ctx context.Context, j *job, text string, v verdic
 	if id := j.span.TraceID(); id != "" {
 		attrs = append(attrs, "span_trace_id", id)
 	}
-	if j.delivery != nil && j.delivery.Site != "" {
-		attrs = append(attrs, "site", clip(j.delivery.Site, maxErrorText))
+	if d := j.delivery; d != nil && d.Site != "" {
+		attrs = append(attrs, "site", clip(d.Site, maxErrorText), "remote", d.Remote)
+	}
+	if j.envelope != nil && j.envelope.DatacenterID != "" {
+		attrs = append(attrs, "datacenter_id", j.envelope.DatacenterID)
 	}
 	if j.letter != "" {
 		attrs = append(attrs, "replay_of", j.letter)

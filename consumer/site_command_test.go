@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"codeberg.org/dataverket/messaging/consumer"
 	"codeberg.org/dataverket/messaging/dlq"
@@ -30,19 +32,20 @@ type asker struct {
 	pool *pgxpool.Pool
 	out  *outbox.Outbox
 	conn *natsconn.Conn
+	tracing
 }
 
 func setupAsker(t *testing.T, site *dvtest.Site) *asker {
 	t.Helper()
-	a := &asker{pool: dvtest.Postgres(t), conn: site.Connect(t)}
+	a := &asker{pool: dvtest.Postgres(t), conn: site.Connect(t), tracing: newTracing()}
 	set := site.Ensure(t, a.conn, topology.Set{
 		Service: subject.Sentral, Streams: []topology.Stream{topology.Commands(subject.Maskin, topology.Limits{MaxBytes: 16 << 20})},
 	})
 	var err error
-	a.out, err = outbox.New(set, outbox.Config{})
+	a.out, err = outbox.New(set, outbox.Config{TracerProvider: a})
 	require.NoError(t, err)
 	relay, err := outbox.NewRelay(a.out, a.pool, a.conn.JetStream(), outbox.RelayConfig{
-		PollInterval: 20 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		PollInterval: 20 * time.Millisecond, Logger: slog.New(slog.DiscardHandler), TracerProvider: a,
 	})
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
@@ -65,6 +68,8 @@ func (a *asker) ask(t *testing.T, name, site string) error {
 type obeyer struct {
 	*platform
 	site *dvtest.Site
+	tracing
+	log book
 }
 
 func setupObeyer(t *testing.T, s *dvtest.TwoSites, site *dvtest.Site) *obeyer {
@@ -81,7 +86,7 @@ func setupObeyer(t *testing.T, s *dvtest.TwoSites, site *dvtest.Site) *obeyer {
 			topology.DeadLetters(subject.Maskin, small), topology.DeadLetterOps(subject.Maskin, small),
 		},
 	})
-	o := &obeyer{site: site, platform: &platform{pool: dvtest.Postgres(t), bundle: &bundle{js: conn.JetStream(), declared: durable}}}
+	o := &obeyer{site: site, tracing: newTracing(), platform: &platform{pool: dvtest.Postgres(t), bundle: &bundle{js: conn.JetStream(), declared: durable}}}
 	var err error
 	o.queue, err = dlq.Open(t.Context(), o.js, subject.Maskin, dlq.Config{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
@@ -89,7 +94,9 @@ func setupObeyer(t *testing.T, s *dvtest.TwoSites, site *dvtest.Site) *obeyer {
 	require.NoError(t, err)
 	in, err := inbox.New(o.pool, durable.Durable, inbox.Config{})
 	require.NoError(t, err)
-	c, err := consumer.New(o.js, o.queue, o.config(func(c *consumer.Config) { c.Store, c.Site = in, site.Name() }),
+	c, err := consumer.New(o.js, o.queue, o.platform.config(func(c *consumer.Config) {
+		c.Store, c.Site, c.TracerProvider, c.Logger = in, site.Name(), o, slog.New(slog.NewTextHandler(&o.log, nil))
+	}),
 		inbox.On(in, install, func(ctx context.Context, tx pgx.Tx, m received) error {
 			if m.Data.Hostname == "bad" && !o.fixed.Load() {
 				return envelope.Permanent(errBroken)
@@ -150,6 +157,7 @@ func TestACommandToAnotherSiteIsHandledThereOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "dv.xdc.dc2.maskin.cmd.install", m.Subject, "it waits at the sender's site")
 	require.Equal(t, dvtest.SiteA, m.Header.Get(envelope.HeaderSite))
+	requireWhere(t, a, far)
 
 	s.Cut()
 	require.NoError(t, a.ask(t, "cut", dvtest.SiteB))
@@ -163,12 +171,35 @@ func TestACommandToAnotherSiteIsHandledThereOnce(t *testing.T) {
 
 	require.Eventually(t, func() bool { return len(far.letters(t)) == 1 }, soon, tick)
 	require.Empty(t, near.letters(t))
+	require.Eventually(t, func() bool { return len(far.log.lines("consumer: dead letter")) == 1 }, soon, tick)
+	require.Contains(t, far.log.lines("consumer: dead letter")[0], "site=dc1 remote=true datacenter_id=dc2")
 	letter := far.letters(t)[0]
 	require.Equal(t, "dv.maskin.cmd.install", letter.Subject, "the subject that it arrived on")
 	far.fixed.Store(true)
 	_, err = far.queue.Replay(t.Context(), letter.ID, dlq.Request{By: "operator:ola", Reason: "fixed"})
 	require.NoError(t, err)
 	far.awaitDid(t, "bad", "dv.maskin.cmd.install from dc1 remote=true datacenter=dc2")
+}
+
+// requireWhere demands that the spans of the command to the other site tell where it
+// was made, sent and handled, and where its resource belongs.
+func requireWhere(t *testing.T, a *asker, far *obeyer) {
+	t.Helper()
+	where := func(s tracetest.SpanStub) (values [4]string) {
+		for i, key := range []attribute.Key{"messaging.nats.site", "messaging.nats.to_site", "messaging.nats.remote", "messaging.nats.datacenter_id"} {
+			values[i] = attr(s, key)
+		}
+		return values
+	}
+	handled := far.tracing.await(t, "process dv.maskin.cmd.install", 1)[0]
+	require.Equal(t, [4]string{"dc1", "", "true", "dc2"}, where(handled))
+	for _, made := range a.tracing.await(t, "create dv.maskin.cmd.install", 3) {
+		if made.SpanContext.SpanID() == handled.Parent.SpanID() {
+			require.Equal(t, [4]string{"dc1", "dc2", "", "dc2"}, where(made))
+		}
+	}
+	sent := a.tracing.await(t, "send dv.xdc.dc2.maskin.cmd.install", 1)[0]
+	require.Equal(t, "dc1", where(sent)[0])
 }
 
 // What no declared flow takes is refused before the transaction is touched.

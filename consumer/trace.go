@@ -80,8 +80,8 @@ func (j *job) known() telemetry.Message {
 		Subject: j.subject, Envelope: j.envelope, Size: len(j.m.raw.Data), Sequence: j.m.sequence,
 		Attempt: j.m.delivered, LetterID: j.letter, Traceparent: j.m.header().Get(envelope.HeaderTraceparent),
 	}
-	if j.delivery != nil {
-		m.Attempt = j.delivery.Attempt
+	if d := j.delivery; d != nil {
+		m.Attempt, m.Site, m.Remote = d.Attempt, d.Site, d.Remote
 	}
 	return m
 }

@@ -114,6 +114,9 @@ func (d Draft) TypeName() string { return d.typeName }
 // ResourceID returns the resource that the draft is about.
 func (d Draft) ResourceID() string { return d.resourceID }
 
+// DatacenterID returns where the resource belongs, as [Datacenter] says it.
+func (d Draft) DatacenterID() string { return d.datacenterID }
+
 // Placement returns the options that say where the message belongs: project,
 // environment and datacenter. They are for a message about the same thing.
 func (d Draft) Placement() []Option {

@@ -23,6 +23,7 @@ func traceOne(ctx context.Context, d *envelope.Delivery) (context.Context, telem
 	return telemetry.ProcessorFrom(ctx).Process(ctx, telemetry.Message{
 		Subject: d.Subject.String(), Envelope: d.Envelope, Size: len(d.Envelope.Data), Sequence: d.Sequence,
 		Attempt: d.Attempt, LetterID: d.LetterID, Traceparent: d.Header.Get(envelope.HeaderTraceparent),
+		Site: d.Site, Remote: d.Remote,
 	})
 }
 

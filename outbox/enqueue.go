@@ -95,7 +95,7 @@ func (o *Outbox) sealOne(ctx context.Context, d envelope.Draft, e *entry) (err e
 		return err
 	}
 	e.Subject, e.stream = on, stream.Name
-	e.span.Created(ctx, e.ID, len(e.Envelope), e.stream)
+	e.span.Created(ctx, e.ID, len(e.Envelope), e.stream, telemetry.Place{Site: o.set.Site, ToSite: d.Site(), Datacenter: d.DatacenterID()})
 	if size := len(e.Envelope); size > o.cfg.MaxSize {
 		return fmt.Errorf("%w: envelope %s of %s has %d bytes, at most %d; put large data elsewhere and send an envelope.Artifact",
 			envelope.ErrTooLarge, e.ID, e.Subject, size, o.cfg.MaxSize)

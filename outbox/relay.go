@@ -193,6 +193,9 @@ func NewRelay(out *Outbox, pool *pgxpool.Pool, js jetstream.JetStream, cfg Relay
 		return nil, errors.Join(faults...)
 	}
 	log := cfg.Logger.With("component", "outbox.relay", "holder", cfg.Holder)
+	if cfg.Site != "" {
+		log = log.With("site", cfg.Site)
+	}
 	return &Relay{
 		out: out, pool: pool, nc: js.Conn(), prefix: apiPrefix(js, cfg.Domain), cfg: cfg, log: log,
 		sql: newStatements(out.schema),

@@ -24,7 +24,7 @@ func (p *pipeline) traced(rows []row) telemetry.Span {
 	if !p.tracer.On() {
 		return telemetry.Span{}
 	}
-	span := p.tracer.Send(p.stream, commonSubject(rows), len(rows))
+	span := p.tracer.Send(p.stream, commonSubject(rows), p.cfg.Site, len(rows))
 	span.LinkAll(len(rows), func(i int) string { return headerValue(rows[i].headers, envelope.HeaderTraceparent) })
 	return span
 }
@@ -60,7 +60,7 @@ func headerValue(headers, name string) string {
 	return ""
 }
 
-// ids are what a row is found by in logs and traces.
+// ids are what a row is found by in logs and traces, and where its resource belongs.
 func (r *row) ids() []any {
 	ids := []any{"message", r.uuid()}
 	for _, h := range [...]struct{ key, name string }{
@@ -69,6 +69,9 @@ func (r *row) ids() []any {
 		if value := headerValue(r.headers, h.name); value != "" {
 			ids = append(ids, h.key, value)
 		}
+	}
+	if e, err := envelope.Decode(r.envelope); err == nil && e.DatacenterID != "" {
+		ids = append(ids, "datacenter_id", strings.Clone(e.DatacenterID)) // of a page's memory
 	}
 	return ids
 }

@@ -60,12 +60,27 @@ func within(ctx context.Context, o envelope.Origin, sc trace.SpanContext) contex
 	return envelope.WithOrigin(ctx, o)
 }
 
+// Place is where a message is made, what site it is for, and where its resource
+// belongs; "" is not known, or not said.
+type Place struct{ Site, ToSite, Datacenter string }
+
 // Created tells what message was made in ctx.
-func (s Span) Created(ctx context.Context, id string, size int, stream string) {
+func (s Span) Created(ctx context.Context, id string, size int, stream string, at Place) {
 	if s.sampled() {
 		o, _ := envelope.OriginFrom(ctx)
-		s.span.SetAttributes(keyID.String(id), keyBodySize.Int(size), keyStream.String(stream), keyCorrelation.String(o.CorrelationID))
+		attrs := []attribute.KeyValue{keyID.String(id), keyBodySize.Int(size), keyStream.String(stream), keyCorrelation.String(o.CorrelationID)}
+		attrs = appendKnown(attrs, keySite, at.Site)
+		attrs = appendKnown(attrs, keyToSite, at.ToSite)
+		s.span.SetAttributes(appendKnown(attrs, keyDatacenter, at.Datacenter)...)
 	}
+}
+
+// appendKnown adds an attribute, unless its value is "".
+func appendKnown(attrs []attribute.KeyValue, key attribute.Key, value string) []attribute.KeyValue {
+	if value == "" {
+		return attrs
+	}
+	return append(attrs, key.String(value))
 }
 
 func createShape(on string) shape {

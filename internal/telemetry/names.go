@@ -32,6 +32,10 @@ const (
 	keyLetter     = attribute.Key("messaging.nats.dead_letter.id")
 	keySourceSite = attribute.Key("messaging.nats.source.site")
 	keyClass      = attribute.Key("messaging.nats.dead_letter.class")
+	keySite       = attribute.Key("messaging.nats.site")
+	keyRemote     = attribute.Key("messaging.nats.remote")
+	keyToSite     = attribute.Key("messaging.nats.to_site")
+	keyDatacenter = attribute.Key("messaging.nats.datacenter_id")
 )
 
 // Names of operations, which begin the names of their spans.

@@ -39,6 +39,10 @@ type Message struct {
 	LetterID string
 	// Traceparent is what it was made in.
 	Traceparent string
+	// Site is the one that published it, "" if that is not known; Remote says that it
+	// is another one than the consumer's.
+	Site   string
+	Remote bool
 }
 
 // Process begins the span of one attempt. The message's creation is its parent and
@@ -70,15 +74,19 @@ func (p *Processor) Process(ctx context.Context, m Message) (context.Context, Sp
 
 // attributes adds those of m to those of its shape.
 func (m Message) attributes(common []attribute.KeyValue) []attribute.KeyValue {
-	attrs := append(make([]attribute.KeyValue, 0, len(common)+6), common...)
+	attrs := append(make([]attribute.KeyValue, 0, len(common)+9), common...)
 	attrs = append(attrs, keySequence.Int64(int64(m.Sequence)), keyAttempt.Int(m.Attempt), keyBodySize.Int(m.Size))
 	if m.Envelope != nil {
 		attrs = append(attrs, keyID.String(m.Envelope.ID), keyCorrelation.String(m.Envelope.CorrelationID))
 	}
-	if m.LetterID != "" {
-		attrs = append(attrs, keyReplayOf.String(m.LetterID))
+	if m.Envelope != nil {
+		attrs = appendKnown(attrs, keyDatacenter, m.Envelope.DatacenterID)
 	}
-	return attrs
+	if m.Remote {
+		attrs = append(attrs, keyRemote.Bool(true))
+	}
+	attrs = appendKnown(attrs, keySite, m.Site)
+	return appendKnown(attrs, keyReplayOf, m.LetterID)
 }
 
 // ProcessBatch begins the span of messages on one subject that are handled

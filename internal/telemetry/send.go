@@ -4,20 +4,22 @@ import (
 	"context"
 	"strings"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 )
 
 // Send begins the span of a page of messages that is published to a stream.
-// subject is theirs, "" if they have several. It is a trace of its own, linked with
-// what the messages were made in: it never replaces that.
-func (t *Tracer) Send(stream, subject string, messages int) Span {
+// subject is theirs, "" if they have several, and site the relay's, "" if it knows
+// none. It is a trace of its own, linked with what the messages were made in: it never
+// replaces that.
+func (t *Tracer) Send(stream, subject, site string, messages int) Span {
 	if !t.On() {
 		return Span{}
 	}
 	name := opSend
-	attrs := trace.WithAttributes(keySystem.String(system), keyOperation.String(opSend), keyOperationType.String(opSend),
-		keyStream.String(stream), keyBatch.Int(messages))
-	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithNewRoot(), attrs}
+	attrs := appendKnown([]attribute.KeyValue{keySystem.String(system), keyOperation.String(opSend), keyOperationType.String(opSend),
+		keyStream.String(stream), keyBatch.Int(messages)}, keySite, site)
+	options := []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithNewRoot(), trace.WithAttributes(attrs...)}
 	if subject != "" {
 		subject = strings.Clone(subject) // of a page's memory
 		name += " " + subject

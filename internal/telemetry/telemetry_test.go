@@ -39,9 +39,9 @@ func provisioned() subject.Subject {
 // all makes one span of each kind.
 func all(ctx context.Context, t *telemetry.Tracer) {
 	_, created := t.Create(ctx, provisioned())
-	created.Created(ctx, "id", 1, "DV_MASKIN_EVT")
+	created.Created(ctx, "id", 1, "DV_MASKIN_EVT", telemetry.Place{})
 	created.End("")
-	sent := t.Send("DV_MASKIN_EVT", "", 1)
+	sent := t.Send("DV_MASKIN_EVT", "", "", 1)
 	sent.LinkAll(1, func(int) string { return parent })
 	sent.Sent(0)
 	p := telemetry.NewProcessor(t, "d", "s", false)
@@ -65,11 +65,11 @@ func TestGlobalProviderCostsNothingUntilAnSDKIsInstalled(t *testing.T) {
 		p := telemetry.NewProcessor(tracer, "d", "s", false)
 		require.Zero(t, testing.AllocsPerRun(100, func() {
 			made, span := tracer.Create(ctx, provisioned())
-			span.Created(made, "id", 1, "DV_MASKIN_EVT")
+			span.Created(made, "id", 1, "DV_MASKIN_EVT", telemetry.Place{})
 			span.End("refused")
 			_, span = p.Process(telemetry.WithProcessor(ctx, p), telemetry.Message{Traceparent: parent})
 			span.Judged("ack", "")
-			tracer.Send("DV_MASKIN_EVT", "", 1).Sent(1)
+			tracer.Send("DV_MASKIN_EVT", "", "", 1).Sent(1)
 		}), name)
 	}
 	require.False(t, telemetry.Metered(nil))
