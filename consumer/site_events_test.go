@@ -212,6 +212,8 @@ func TestAMessageThatComesFromBothSitesTakesEffectOnce(t *testing.T) {
 
 // What another site sends and this one cannot read yet waits as a dead letter that says
 // what to deploy, and is replayed after that.
+//
+// A row of docs/DELIVERY.md.
 func TestWhatAnotherSiteSendsInAnUnknownVersionIsADeadLetterWithItsRemedy(t *testing.T) {
 	t.Parallel()
 	s := dvtest.Sites(t, maskinToB())

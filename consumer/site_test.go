@@ -50,6 +50,8 @@ func from(t *testing.T, name, site string) *nats.Msg {
 
 // Where a message comes from is what the servers say; a header that says
 // something else is a message that leaked over the link, or lies.
+//
+// A row of docs/DELIVERY.md.
 func TestHandlersKnowLocalFromRemoteAndAContradictionIsASecurityMatter(t *testing.T) {
 	t.Parallel()
 	flow := topology.Flow{From: dvtest.SiteA, To: dvtest.SiteB, Cargo: topology.CargoEvents, Service: subject.Maskin}

@@ -56,8 +56,11 @@ func ofDeclarations() map[string]error {
 		"topology.DriftError": &topology.DriftError{Object: "stream DV_MASKIN_EVT", Field: "max_age", Want: "168h0m0s", Got: "24h0m0s"},
 		"topology.MissingError": &topology.MissingError{
 			Object: "stream DV_MASKIN_EVT", Remedy: "start maskin, which creates it"},
-		"topology.OverlapError":     &topology.OverlapError{Stream: "DV_MASKIN_CMD", Durable: "maskin__commands", Other: "maskin__old"},
-		"topology.UndeclaredError":  &topology.UndeclaredError{Subject: subject.Must(subject.Cmd(subject.Maskin, "provision"))},
+		"topology.OverlapError":    &topology.OverlapError{Stream: "DV_MASKIN_CMD", Durable: "maskin__commands", Other: "maskin__old"},
+		"topology.UndeclaredError": &topology.UndeclaredError{Subject: subject.Must(subject.Cmd(subject.Maskin, "provision"))},
+		"topology.NoFlowError": &topology.NoFlowError{Subject: subject.Must(subject.Cmd(subject.Maskin, "provision")), From: "osl1", To: "trd1",
+			Reason: "no flow of such commands is declared",
+			Remedy: `add Flow{From: "osl1", To: "trd1", Cargo: CargoCommands, Service: maskin} to Network.Flows, and let both sites apply it`},
 		"topology.ImpossibleError":  &topology.ImpossibleError{Object: "stream DV_MASKIN_EVT", Field: "storage", From: "memory", To: "file", Remedy: "make another stream"},
 		"topology.DestructiveError": &topology.DestructiveError{Changes: []topology.Change{{Object: "stream DV_MASKIN_EVT", Field: "max_age", From: "168h0m0s", To: "24h0m0s", Destructive: true}}},
 		"topology.SiteError": &topology.SiteError{Fault: topology.FaultNoDomain, Field: "Network.Sites[osl]",
