@@ -180,6 +180,7 @@ func TestBuildersRefuseBadTokensAndSayWhatToWrite(t *testing.T) {
 		strings.Repeat("a", subject.MaxToken+1): "is 65 bytes long: shorten it to at most 64",
 	} {
 		for what, build := range builders {
+			want := want
 			if what == "site" {
 				want = strings.Replace(want, "at most 64", "at most 32", 1)
 			}
