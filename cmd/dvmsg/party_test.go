@@ -175,7 +175,7 @@ func (p *party) requireHosts(t *testing.T, hosts ...[]string) {
 			want[host] = 1
 		}
 	}
-	require.Eventually(t, func() bool { return len(p.hosts(t)) >= len(want) }, soon, tick, "of %v there are %v", want, p.hosts)
+	require.Eventually(t, func() bool { return len(p.hosts(t)) >= len(want) }, soon, tick, "not all of %v are there", want)
 	require.Equal(t, want, p.hosts(t))
 }
 

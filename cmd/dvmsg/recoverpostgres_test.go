@@ -17,6 +17,7 @@ import (
 	"codeberg.org/dataverket/messaging/dlq"
 	"codeberg.org/dataverket/messaging/dvtest"
 	"codeberg.org/dataverket/messaging/internal/pgserver"
+	"codeberg.org/dataverket/messaging/migrate"
 	"codeberg.org/dataverket/messaging/subject"
 	"codeberg.org/dataverket/messaging/topology"
 )
@@ -32,15 +33,78 @@ func inAnotherCluster(t *testing.T) *pgxpool.Pool {
 	t.Helper()
 	server, err := otherCluster()
 	require.NoError(t, err)
+	return newDatabase(t, server)
+}
+
+func newDatabase(t *testing.T, server *pgserver.Server) *pgxpool.Pool {
+	t.Helper()
 	admin, err := pgx.Connect(t.Context(), server.URL("postgres"))
 	require.NoError(t, err)
-	_, err = admin.Exec(t.Context(), "create database restored")
+	_, err = admin.Exec(t.Context(), "create database plattform")
 	require.NoError(t, err)
 	require.NoError(t, admin.Close(t.Context()))
-	pool, err := pgxpool.New(t.Context(), server.URL("restored"))
+	pool, err := pgxpool.New(t.Context(), server.URL("plattform"))
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	return pool
+}
+
+// backup is a way to save a database: take makes the backup and returns what
+// restores it, as an empty machine would.
+type backup struct {
+	database func(*testing.T) *pgxpool.Pool
+	take     func(*testing.T, *party) (restore func())
+}
+
+// byDump saves with pg_dump and restores somewhere else.
+func byDump(somewhere func(*testing.T) *pgxpool.Pool) backup {
+	return backup{
+		func(t *testing.T) *pgxpool.Pool { return dvtest.Postgres(t) },
+		func(t *testing.T, p *party) func() {
+			dump := filepath.Join(t.TempDir(), "dump")
+			pgTool(t, p.pool, "pg_dump", "--format", "custom", "--file", dump)
+			return func() {
+				empty := somewhere(t)
+				pgTool(t, empty, "pg_restore", "--no-owner", dump)
+				p.use(t, empty)
+			}
+		},
+	}
+}
+
+// byFiles copies the files of a server and puts them back: what a restore to a point
+// in time ends with. Transaction ids and sequences are given out once more.
+func byFiles(t *testing.T) backup {
+	t.Helper()
+	server, err := pgserver.Start(t.Context(), pgserver.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, server.Stop()) })
+	shell := func(script string, args ...string) {
+		out, err := exec.CommandContext(t.Context(), "sh", append([]string{"-euc", script, "sh"}, args...)...).CombinedOutput()
+		require.NoError(t, err, string(out))
+	}
+	return backup{
+		func(t *testing.T) *pgxpool.Pool {
+			pool := newDatabase(t, server)
+			require.NoError(t, migrate.Up(t.Context(), pool, migrate.Config{}))
+			return pool
+		},
+		func(t *testing.T, p *party) func() {
+			var data string
+			require.NoError(t, p.pool.QueryRow(t.Context(), "show data_directory").Scan(&data))
+			kept := filepath.Join(t.TempDir(), "kept")
+			offline := func(script string) {
+				require.NoError(t, server.Kill9())
+				shell(script, data, kept)
+				require.NoError(t, server.Restart(t.Context()))
+				p.pool.Reset()
+			}
+			p.stop()
+			offline(`cp -a "$1" "$2"`)
+			p.start(t)
+			return func() { offline(`rm -rf "$1" && cp -a "$2" "$1"`) }
+		},
+	}
 }
 
 // pgTool runs a client program of the installed PostgreSQL on a database.
@@ -64,72 +128,76 @@ func pgTool(t *testing.T, pool *pgxpool.Pool, name string, args ...string) {
 // A row of docs/DELIVERY.md.
 func TestAServiceThatLostItsPostgresIsBroughtUpToDateByTheRunbook(t *testing.T) {
 	t.Parallel()
-	for name, restored := range map[string]func(*testing.T) *pgxpool.Pool{
-		"in another cluster":  inAnotherCluster,
-		"in the same cluster": func(t *testing.T) *pgxpool.Pool { return dvtest.EmptyPostgres(t) },
+	for name, kind := range map[string]func(*testing.T) backup{
+		"a dump in another cluster": func(*testing.T) backup { return byDump(inAnotherCluster) },
+		"a dump in the same cluster": func(*testing.T) backup {
+			return byDump(func(t *testing.T) *pgxpool.Pool { return dvtest.EmptyPostgres(t) })
+		},
+		"its files": byFiles,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			broker, book := dvtest.Server(t), readRunbook(t)
+			b, broker, book := kind(t), dvtest.Server(t), readRunbook(t)
 			conn := broker.Connect(t)
 			maskin := newParty(t, conn, broker.URL(), maskinSet(), dvtest.Postgres(t))
 			set := plattformSet()
 			set.Streams = append(set.Streams, topology.Events(subject.Plattform, limits))
-			plattform := newParty(t, conn, broker.URL(), set, dvtest.Postgres(t))
+			plattform := newParty(t, conn, broker.URL(), set, b.database(t))
 			plattform.bad.Store(is("bad"))
 			maskin.start(t)
 			plattform.start(t)
 			v := variables{"SERVICE": "plattform", "FILE": plattform.file, "WHY": "restored from a backup, DV-501"}
 
 			old := numbered("old-", 9)
-			maskin.provision(t, slices.Concat([]string{"bad-old", "bad-open"}, old)...)
+			maskin.provision(t, slices.Concat([]string{"bad-old", "bad-open", "bad-edit"}, old)...)
 			plattform.requireHosts(t, old)
-			plattform.requireLetters(t, dlq.StateOpen, "bad-old", "bad-open")
+			plattform.requireLetters(t, dlq.StateOpen, "bad-old", "bad-open", "bad-edit")
 			plattform.requirePublished(t)
 			v["BACKUP"] = time.Now().UTC().Add(-time.Second).Format(time.RFC3339Nano)
-			dump := filepath.Join(t.TempDir(), "dump")
-			pgTool(t, plattform.pool, "pg_dump", "--format", "custom", "--file", dump)
+			restore := b.take(t, plattform)
 
-			// What comes after the backup: handled messages, a letter that is resolved,
+			// What comes after the backup: handled messages, letters that are resolved,
 			// one that is new, and requests.
 			young := numbered("young-", 5)
 			maskin.provision(t, append(slices.Clone(young), "bad-young")...)
 			plattform.requireHosts(t, old, young)
-			plattform.requireLetters(t, dlq.StateOpen, "bad-old", "bad-open", "bad-young")
-			plattform.bad.Store(is("bad-open"))
-			replay := []string{"dlq", "replay", plattform.letters(t, dlq.StateOpen)["bad-old"], "--reason", "mended", "--wait"}
-			plattform.dvmsg(t, replay...).ok(t)
-			plattform.requireHosts(t, old, young, []string{"bad-old"})
+			plattform.requireLetters(t, dlq.StateOpen, "bad-old", "bad-open", "bad-edit", "bad-young")
+			plattform.bad.Store(is("bad-open", "bad-edit"))
+			plattform.replay(t, "bad-old")
+			plattform.replay(t, "bad-edit", "--data", "@"+writeFile(t, "edit.json", []byte(`{"hostname":"edited"}`)))
+			plattform.requireHosts(t, old, young, []string{"bad-old", "edited"})
 			plattform.say(t, registered.New("request-1", nodeV1{"request-1"}), registered.New("request-2", nodeV1{"request-2"}))
 			plattform.requirePublished(t)
-			said := len(plattform.stored(t, "DV_PLATTFORM_EVT"))
-			require.Equal(t, 17, said, "9 and 5 were handled, one was replayed, two were asked for")
+			require.Len(t, plattform.stored(t, "DV_PLATTFORM_EVT"), 18, "9 and 5 were handled, two were replayed, two were asked for")
 
 			plattform.stop()
-			empty := restored(t)
-			pgTool(t, empty, "pg_restore", "--no-owner", dump)
-			plattform.use(t, empty)
+			restore()
 			plattform.requireHosts(t, old)
 			for _, step := range []string{"P3", "P4", "P5", "P6"} {
 				book.requirePrinted(t, step, book.follow(t, step, plattform.environment, v))
 			}
-			plattform.requireOrphans(t, v, 6, 2)
+			plattform.requireOrphans(t, v, 7, 2)
 			plattform.start(t)
 
 			plattform.requireHosts(t, old, young, []string{"bad-old", "bad-young"})
+			plattform.requireLetters(t, dlq.StateOpen, "bad-open", "bad-young", "bad-edit")
 			plattform.requirePublished(t)
 			plattform.requireIdle(t)
 			plattform.requireHosts(t, old, young, []string{"bad-old", "bad-young"})
 			plattform.requireSaid(t, old, young)
 
-			// The letters: one says what is so, one has its effect by now, one is as bad as before.
-			plattform.requireLetters(t, dlq.StateOpen, "bad-open", "bad-young")
-			replay[2] = plattform.letters(t, dlq.StateOpen)["bad-young"]
-			plattform.dvmsg(t, replay...).ok(t)
+			// One of the letters has its effect by now: its replay finds that out.
+			plattform.replay(t, "bad-young")
 			plattform.requireLetters(t, dlq.StateResolved, "bad-old", "bad-young")
 			plattform.requireHosts(t, old, young, []string{"bad-old", "bad-young"})
 		})
 	}
+}
+
+// replay replays the open letter about a host and waits until it is handled.
+func (p *party) replay(t *testing.T, host string, flags ...string) {
+	t.Helper()
+	p.dvmsg(t, append([]string{"dlq", "replay", p.letters(t, dlq.StateOpen)[host], "--reason", "mended", "--wait"}, flags...)...).ok(t)
 }
 
 // requireOrphans checks how many of the orphans messages led to, and how many
@@ -155,7 +223,7 @@ func (p *party) requireOrphans(t *testing.T, v variables, messages, requests int
 // requests once, of which the service knows nothing.
 func (p *party) requireSaid(t *testing.T, old, young []string) {
 	t.Helper()
-	want := map[string]int{"bad-old": 2, "bad-young": 1, "request-1": 1, "request-2": 1}
+	want := map[string]int{"bad-old": 2, "bad-young": 1, "edited": 1, "request-1": 1, "request-2": 1}
 	for _, host := range old {
 		want[host] = 1
 	}
