@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,6 +58,27 @@ func TestTwoSites(t *testing.T) {
 		}
 	}
 	require.Positive(t, made, "nothing was committed while the link was disturbed")
+}
+
+// TestMain sees to it that no goroutine of a server is left.
+func TestInterruptEndsTheRun(t *testing.T) {
+	t.Parallel()
+	file, err := os.Create(filepath.Join(t.TempDir(), "progress"))
+	require.NoError(t, err)
+	defer file.Close()
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := play(ctx, options{events: 100_000, rate: 100, fault: time.Second, servers: 1}, progress.New(file))
+		ended <- err
+	}()
+	require.Eventually(t, func() bool {
+		text, err := os.ReadFile(file.Name())
+		return err == nil && bytes.Contains(text, []byte("link whole"))
+	}, 30*time.Second, 10*time.Millisecond)
+	interrupt()
+	require.ErrorIs(t, <-ended, context.Canceled)
 }
 
 func TestBadFlagsAreRefusedAllAtOnce(t *testing.T) {

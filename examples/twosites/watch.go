@@ -54,11 +54,12 @@ func (d *demo) watch(ctx context.Context) error {
 			last, moved = now, time.Now()
 			return false, nil
 		}
+		quiet, err := d.quiet(ctx)
 		if time.Since(moved) > patience {
-			d.line.Say("nothing has moved for %s, and not all has arrived", patience)
+			d.line.Say("nothing has moved for %s, and not all has arrived: %v", patience, err)
 			return true, nil
 		}
-		return d.quiet(ctx)
+		return quiet, context.Cause(ctx) // a stream without a leader has one soon
 	})
 }
 
