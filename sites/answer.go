@@ -21,6 +21,8 @@ const (
 	// maxAnswering is how many questions one watcher answers at once; more wait in
 	// the client.
 	maxAnswering = 8
+	// warnPause is the least time between two lines about questions.
+	warnPause = time.Minute
 )
 
 // handler answers one verb about a flow. What it returns is encoded; it embeds
@@ -85,6 +87,11 @@ func (w *Watcher) admit(ctx context.Context, stream string, m *nats.Msg) {
 	case <-ctx.Done():
 		return
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.silent {
+		return // who asked asks again, another watcher
+	}
 	w.answering.Go(func() {
 		defer func() { <-w.places }()
 		ctx, cancel := context.WithTimeout(ctx, answerTimeout)
@@ -96,7 +103,9 @@ func (w *Watcher) admit(ctx context.Context, stream string, m *nats.Msg) {
 // handle returns the answer to one question.
 func (w *Watcher) handle(ctx context.Context, to, stream string, m *nats.Msg) any {
 	refused := func(r *refusal) any {
-		w.log.Warn("sites: a question was refused", "from", to, "subject", m.Subject, "why", r.Code, "reason", r.Reason)
+		if w.mayWarn() {
+			w.log.Warn("sites: a question was refused", "from", to, "subject", m.Subject, "why", r.Code, "reason", r.Reason)
+		}
 		return struct{ answer }{w.answer(r)}
 	}
 	q, no := readQuestion(m.Data)
@@ -119,8 +128,21 @@ func (w *Watcher) handle(ctx context.Context, to, stream string, m *nats.Msg) an
 	if no, ok := errors.AsType[*refusal](err); ok {
 		return refused(no)
 	}
-	w.log.Warn("sites: a question could not be answered", "from", to, "subject", m.Subject, "error", err)
+	if w.mayWarn() {
+		w.log.Warn("sites: a question could not be answered", "from", to, "subject", m.Subject, "error", err)
+	}
 	return struct{ answer }{w.answer(refuse(RefusedFailed, "%s could not be read", stream))}
+}
+
+// mayWarn bounds the lines about questions: another site asks every few seconds.
+func (w *Watcher) mayWarn() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if time.Since(w.warned) < warnPause {
+		return false
+	}
+	w.warned = time.Now()
+	return true
 }
 
 func (w *Watcher) answer(no *refusal) answer {

@@ -52,10 +52,9 @@
 // # Rights
 //
 // Besides what its relay and consumers need, the service's NATS user publishes to
-// dvsites.<other site>.> and dvsites.<other site>.reply.>, subscribes to
-// dvsites.<own site>.>, and uses of the JetStream API STREAM.INFO.<stream> and
-// STREAM.MSG.GET.<stream> of both ends of its flows here, and STREAM.UPDATE.<stream>
-// of the streams that flows end in.
+// dvsites.<other site>.> and subscribes to dvsites.<own site>.>. Of the JetStream API
+// it uses STREAM.INFO.<stream> and STREAM.MSG.GET.<stream> of the streams of its flows
+// at this site, and STREAM.UPDATE.<stream> of those that flows end in.
 //
 // # Errors
 //

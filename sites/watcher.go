@@ -30,11 +30,15 @@ type Watcher struct {
 	measured   *measures
 	patience   time.Duration // noProgress, less in tests
 
-	ran       atomic.Bool
-	asker     *asker               // while Run runs
-	subs      []*nats.Subscription // to questions; the same
-	places    chan struct{}        // one for each question that is being answered
-	answering sync.WaitGroup
+	ran    atomic.Bool
+	asker  *asker               // while Run runs
+	subs   []*nats.Subscription // to questions; the same
+	places chan struct{}        // one for each question that is being answered
+
+	mu        sync.Mutex
+	silent    bool           // no more questions are taken
+	answering sync.WaitGroup // grows only while not silent
+	warned    time.Time      // of a question that was refused
 }
 
 // New returns a watcher of the flows of a service at its site. The set is what
@@ -75,6 +79,10 @@ func (w *Watcher) Run(ctx context.Context) error {
 	if !w.ran.CompareAndSwap(false, true) {
 		return ErrAlreadyRun
 	}
+	if len(w.watched)+len(w.departures) == 0 {
+		<-ctx.Done() // nothing flows: a site may have no name then
+		return nil
+	}
 	work, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var err error
@@ -82,7 +90,6 @@ func (w *Watcher) Run(ctx context.Context) error {
 		return closed(err)
 	}
 	defer w.asker.close()
-	defer w.answering.Wait()
 	defer w.silence()
 	if err = w.listen(work); err != nil {
 		cancel()
@@ -112,11 +119,15 @@ func closed(err error) error {
 	return err
 }
 
-// silence takes no more questions.
+// silence takes no more questions, and waits for those that are being answered.
 func (w *Watcher) silence() {
 	for _, sub := range w.subs {
 		_ = sub.Unsubscribe() // an error says that it has ended already
 	}
+	w.mu.Lock()
+	w.silent = true
+	w.mu.Unlock()
+	w.answering.Wait()
 }
 
 // Flows returns the status of each flow that ends here in a stream of the service,
