@@ -1,14 +1,15 @@
 package topology
 
 import (
+	"slices"
 	"strings"
 
 	"codeberg.org/dataverket/messaging/subject"
 )
 
 // Class is what kind of messages a stream holds. Each service has at most one
-// stream of each class, and of the last three one for each other
-// site, and no stream mixes classes or belongs to a tenant (requirement T2).
+// stream of each class, and of the last six one for each other site, and no
+// stream mixes classes or belongs to a tenant (requirement T2).
 type Class string
 
 // The classes.
@@ -36,6 +37,16 @@ const (
 	// ClassTaskCopy: DV_TASK_EVT_FROM_<SITE>, the task events of another site, kept
 	// for 7 days. It takes nothing that is published here.
 	ClassTaskCopy Class = "taskcopy"
+	// ClassResentEvents: DV_<SERVICE>_EVT_RESENT_TO_<SITE> with
+	// dv.xdr.<site>.<service>.evt.>, the events that another site lacked and asked
+	// for again, kept for an hour. Its copy takes them from here too.
+	ClassResentEvents Class = "evtresent"
+	// ClassResentCommands: DV_<SERVICE>_CMD_RESENT_TO_<SITE> with
+	// dv.xdr.<site>.<service>.cmd.*, the same of commands.
+	ClassResentCommands Class = "cmdresent"
+	// ClassResentTasks: DV_TASK_EVT_RESENT_TO_<SITE> with dv.xdr.<site>.task.evt.*,
+	// the same of task events.
+	ClassResentTasks Class = "taskresent"
 )
 
 // taskStream is the name of the one stream that no service is part of.
@@ -43,16 +54,13 @@ const taskStream = "DV_TASK_EVT"
 
 // Classes returns all classes.
 func Classes() []Class {
-	return []Class{ClassCommands, ClassEvents, ClassTaskEvents, ClassDeadLetters, ClassDeadLetterOps, ClassEventCopy, ClassOutgoing, ClassTaskCopy}
+	return []Class{ClassCommands, ClassEvents, ClassTaskEvents, ClassDeadLetters, ClassDeadLetterOps, ClassEventCopy, ClassOutgoing, ClassTaskCopy,
+		ClassResentEvents, ClassResentCommands, ClassResentTasks}
 }
 
 // Valid reports whether c is one of the classes.
 func (c Class) Valid() bool {
-	switch c {
-	case ClassCommands, ClassEvents, ClassTaskEvents, ClassDeadLetters, ClassDeadLetterOps, ClassEventCopy, ClassOutgoing, ClassTaskCopy:
-		return true
-	}
-	return false
+	return slices.Contains(Classes(), c)
 }
 
 // dead reports whether messages of c wait for an operator, and so must not age
@@ -60,7 +68,12 @@ func (c Class) Valid() bool {
 func (c Class) dead() bool { return c == ClassDeadLetters || c == ClassDeadLetterOps }
 
 // perSite reports whether there is one stream of c for each other site.
-func (c Class) perSite() bool { return c.IsCopy() || c == ClassOutgoing }
+func (c Class) perSite() bool { return c.IsCopy() || c == ClassOutgoing || c.resent() }
+
+// resent reports whether c holds what another site asked for again.
+func (c Class) resent() bool {
+	return c == ClassResentEvents || c == ClassResentCommands || c == ClassResentTasks
+}
 
 // IsCopy reports whether streams of c hold what was published at another site, and
 // nothing else.

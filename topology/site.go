@@ -154,7 +154,7 @@ func (n Network) StreamOf(f Flow) Stream {
 	s := newStream(f.Service, class, age, MaxMsgSize, f.Limits)
 	s.Name, s.Site, s.Owner = SiteStreamName(f.Service, class, other), other, f.owner()
 	if class.IsCopy() {
-		s.Sources = []Source{n.source(f)}
+		s.Sources = n.sources(f)
 	} else {
 		s.Subjects = outgoingSpace(f.Service, other)
 	}
@@ -176,7 +176,7 @@ func (n Network) Sourced(site string, s Stream) Stream {
 	s.Sources = nil
 	for _, f := range n.Flows {
 		if f.Cargo == CargoCommands && f.To == site && f.Service == s.Service {
-			s.Sources = append(s.Sources, n.source(f))
+			s.Sources = append(s.Sources, n.sources(f)...)
 		}
 	}
 	return s
@@ -185,7 +185,8 @@ func (n Network) Sourced(site string, s Stream) Stream {
 // At returns set as it is at a site: its command stream with the sources of
 // the flows that end there, and the streams of flows that its service owns
 // there, or needs: those that its consumers read, and where commands wait for a
-// service at another site whose command stream here is in the set.
+// service at another site whose command stream here is in the set. Those of resent
+// messages are there at the origin.
 func (n Network) At(site string, set Set) Set {
 	set.Site, set.Network = site, n
 	set.Streams, set.Consumers = slices.Clone(set.Streams), slices.Clone(set.Consumers)
@@ -199,23 +200,27 @@ func (n Network) At(site string, set Set) Set {
 		if s := n.StreamOf(f); set.needs(f, s) {
 			set.Streams = append(set.Streams, s)
 		}
+		if s := n.ResentOf(f); f.From == site && s.owner() == set.Service && !set.lists(s.Name) {
+			set.Streams = append(set.Streams, s)
+		}
 	}
 	return set
 }
 
+func (set Set) lists(stream string) bool {
+	return slices.ContainsFunc(set.Streams, func(have Stream) bool { return have.Name == stream })
+}
+
 // needs reports whether s, the stream of f, is missing in the set.
 func (set Set) needs(f Flow, s Stream) bool {
-	lists := func(name string) bool {
-		return slices.ContainsFunc(set.Streams, func(have Stream) bool { return have.Name == name })
-	}
 	switch {
-	case f.streamSite() != set.Site || lists(s.Name):
+	case f.streamSite() != set.Site || set.lists(s.Name):
 		return false
 	case s.owner() == set.Service, slices.ContainsFunc(set.Consumers, func(c Consumer) bool { return c.Stream.Name == s.Name }):
 		return true
 	}
 	// Who sends commands to a service here may send them to the same one elsewhere.
-	return f.Cargo == CargoCommands && f.Service != set.Service && lists(StreamName(f.Service, ClassCommands))
+	return f.Cargo == CargoCommands && f.Service != set.Service && set.lists(StreamName(f.Service, ClassCommands))
 }
 
 // source is where the destination of f takes it from.
@@ -263,7 +268,8 @@ func outgoingSpace(s subject.Service, site string) []subject.Filter {
 // SiteStreamName returns the name of a stream that exists because of another
 // site: DV_<SERVICE>_EVT_FROM_<SITE> of class ClassEventCopy,
 // DV_<SERVICE>_CMD_TO_<SITE> of class ClassOutgoing, DV_TASK_EVT_FROM_<SITE> of class
-// ClassTaskCopy, whatever s is. It is "" for other classes and for invalid names.
+// ClassTaskCopy, whatever s is, and …_RESENT_TO_<SITE> of the classes of what is
+// resent. It is "" for other classes and for invalid names.
 func SiteStreamName(s subject.Service, c Class, site string) string {
 	if !s.Valid() || !siteName.MatchString(site) {
 		return ""
@@ -275,6 +281,12 @@ func SiteStreamName(s subject.Service, c Class, site string) string {
 		return StreamName(s, ClassCommands) + "_TO_" + strings.ToUpper(site)
 	case ClassTaskCopy:
 		return taskStream + "_FROM_" + strings.ToUpper(site)
+	case ClassResentEvents:
+		return StreamName(s, ClassEvents) + "_RESENT_TO_" + strings.ToUpper(site)
+	case ClassResentCommands:
+		return StreamName(s, ClassCommands) + "_RESENT_TO_" + strings.ToUpper(site)
+	case ClassResentTasks:
+		return taskStream + "_RESENT_TO_" + strings.ToUpper(site)
 	}
 	return ""
 }

@@ -51,9 +51,10 @@ func TestAFlowOfEventsEndsInACopyThatTakesNothingElse(t *testing.T) {
 	cfg := all.Config()
 	require.Empty(t, cfg.Subjects)
 	require.Equal(t, topology.Duplicates, cfg.Duplicates, "left out on a stream with sources, the server turns it off")
-	require.Len(t, cfg.Sources, 1)
+	require.Len(t, cfg.Sources, 2)
 	require.Equal(t, "DV_MASKIN_EVT", cfg.Sources[0].Name)
 	require.Equal(t, "$JS.osl1.API", cfg.Sources[0].External.APIPrefix)
+	require.Equal(t, "DV_MASKIN_EVT_RESENT_TO_TRD1", cfg.Sources[1].Name)
 	require.Equal(t, []string{"dv.maskin.evt.server.>", "dv.maskin.evt.rack.>"}, []string{
 		some.Config().Sources[0].SubjectTransforms[0].Source, some.Config().Sources[0].SubjectTransforms[1].Destination,
 	})
@@ -73,16 +74,55 @@ func TestAFlowOfCommandsWaitsAtItsOriginAndEndsBesideTheLocalOnes(t *testing.T) 
 	require.Equal(t, "dv.plattform.cmd.>", there.Sources[0].SubjectTransforms[0].Destination)
 }
 
+func TestWhatIsResentArrivesOnTheSubjectThatItHad(t *testing.T) {
+	t.Parallel()
+	n := twoSites()
+	all, some, commands := n.Flows[0], n.Flows[1], n.Flows[2]
+	again := n.ResentOf(all)
+	require.Equal(t, "DV_MASKIN_EVT_RESENT_TO_TRD1", again.Name)
+	require.Equal(t, []string{"dv.xdr.trd1.maskin.evt.>"}, again.Config().Subjects)
+	require.Equal(t, topology.DefaultResentAge, again.MaxAge)
+	require.Equal(t, topology.Mapping{From: "dv.xdr.trd1.maskin.evt.>", To: "dv.maskin.evt.>"}, n.StreamOf(all).Sources[1].Subjects[0])
+	require.Equal(t, topology.Mapping{From: "dv.xdr.osl1.maskin.evt.rack.>", To: "dv.maskin.evt.rack.>"}, n.StreamOf(some).Sources[1].Subjects[1])
+	to := n.ResentOf(commands)
+	require.Equal(t, "DV_PLATTFORM_CMD_RESENT_TO_TRD1", to.Name)
+	require.Equal(t, subject.Sentral, to.Owner, "who sends them has it")
+	require.Equal(t, 3, to.Replicas)
+	require.Equal(t, topology.Mapping{From: "dv.xdr.trd1.plattform.cmd.>", To: "dv.plattform.cmd.>"},
+		n.Commands("trd1", subject.Plattform, topology.Limits{}).Sources[1].Subjects[0])
+
+	require.Equal(t, "dv.xdr.trd1.maskin.evt.server.provisioned", n.ResentSubject(all, "dv.maskin.evt.server.provisioned"))
+	require.Equal(t, "dv.xdr.trd1.plattform.cmd.resize", n.ResentSubject(commands, "dv.xdc.trd1.plattform.cmd.resize"))
+	require.Empty(t, n.ResentSubject(some, "dv.maskin.evt.disk.failed"), "an entity that the flow leaves out")
+	require.Empty(t, n.ResentSubject(commands, "dv.plattform.cmd.resize"))
+	require.Equal(t, "DV_PLATTFORM_CMD_TO_TRD1", n.OriginOf(commands))
+
+	set := n.At("osl1", maskin())
+	require.NoError(t, set.Validate())
+	require.Contains(t, names(set.Streams), "DV_MASKIN_EVT_RESENT_TO_TRD1")
+	set.Streams[len(set.Streams)-1].Owner = subject.Nett
+	require.Error(t, set.Validate())
+}
+
+func names(streams []topology.Stream) []string {
+	var all []string
+	for _, s := range streams {
+		all = append(all, s.Name)
+	}
+	return all
+}
+
 func TestASetAtASiteIsValidHasItsStreamsAndSurvivesItsJSONForm(t *testing.T) {
 	t.Parallel()
 	n := twoSites()
 	set := n.At("trd1", plattform())
 	require.NoError(t, set.Validate())
-	require.Len(t, set.Consumers[0].Stream.Sources, 1, "the consumer reads the stream as it is here")
+	require.Len(t, set.Consumers[0].Stream.Sources, 2, "the consumer reads the stream as it is here")
 	maskinThere := n.At("trd1", maskin())
 	require.Equal(t, "DV_MASKIN_EVT_FROM_OSL1", maskinThere.Streams[1].Name)
 	sentral := n.At("osl1", topology.Set{Service: subject.Sentral})
 	require.Equal(t, "DV_PLATTFORM_CMD_TO_TRD1", sentral.Streams[0].Name, "the declared owner has it")
+	require.Equal(t, "DV_PLATTFORM_CMD_RESENT_TO_TRD1", sentral.Streams[1].Name)
 	for _, s := range []topology.Set{set, maskinThere, sentral} {
 		data, err := json.Marshal(s)
 		require.NoError(t, err)
@@ -160,6 +200,9 @@ func TestBadStreamsOfSitesAreRefusedWithReasonAndRemedy(t *testing.T) {
 		"a mapping into another service": {func(s *topology.Set) {
 			s.Streams[1].Sources[0].Subjects[0].To = "dv.nett.evt.>"
 		}, copyField + ".Sources[0].Subjects", topology.FaultLeak},
+		"a copy that takes nothing that is resent": {func(s *topology.Set) {
+			s.Streams[1].Sources = s.Streams[1].Sources[:1]
+		}, copyField + ".Sources", topology.FaultDeclaration},
 		"a copy that no flow has": {func(s *topology.Set) {
 			s.Network.Flows = nil
 		}, copyField, topology.FaultDeclaration},

@@ -156,12 +156,15 @@ func (set Set) validateOfNetwork(f *faults, field string, s Stream) {
 		return
 	}
 	for _, flow := range n.Flows {
-		want := n.StreamOf(flow)
-		if want.Name != s.Name || flow.streamSite() != set.Site {
+		want, at := n.StreamOf(flow), flow.streamSite()
+		if s.Class.resent() {
+			want, at = n.ResentOf(flow), flow.From
+		}
+		if want.Name != s.Name || at != set.Site {
 			continue
 		}
 		if !reflect.DeepEqual(want.Sources, s.Sources) || want.owner() != s.owner() {
-			f.site(FaultDeclaration, field, "make it with Network.StreamOf", "has not the sources or the owner that its flow gives it")
+			f.site(FaultDeclaration, field, "make it with Network.StreamOf or ResentOf", "has not the sources or the owner that its flow gives it")
 		}
 		return
 	}
@@ -170,8 +173,8 @@ func (set Set) validateOfNetwork(f *faults, field string, s Stream) {
 
 // validateSources checks what a stream takes from other sites by itself.
 func (s Stream) validateSources(f *faults, field string) {
-	if s.Class.IsCopy() && len(s.Sources) != 1 {
-		f.site(FaultDeclaration, field+".Sources", "make it with Network.StreamOf", "a copy has one source, not %d", len(s.Sources))
+	if s.Class.IsCopy() && len(s.Sources) != 2 {
+		f.site(FaultDeclaration, field+".Sources", "make it with Network.StreamOf", "a copy has two sources, what was published and what was resent, not %d", len(s.Sources))
 	}
 	if s.Class.IsCopy() && len(s.Subjects) > 0 {
 		f.site(FaultLeak, field+".Subjects", "leave it empty", "a copy would store what is published at this site, as if the other had published it")

@@ -182,9 +182,12 @@ func (n Network) rights(hub, leaf Site) rights {
 // requests are what the destination of f publishes at its origin. Which of the
 // two subjects a server uses depends on whether it filters.
 func (n Network) requests(f Flow) []string {
-	src := n.source(f)
-	create := domainAPI(src.Domain) + ".CONSUMER.CREATE." + src.Stream
-	return []string{create, create + ".>", flowControl}
+	all := []string{flowControl}
+	for _, src := range n.sources(f) {
+		create := domainAPI(src.Domain) + ".CONSUMER.CREATE." + src.Stream
+		all = append(all, create, create+".>")
+	}
+	return all
 }
 
 // configWriter writes nats-server's configuration language.

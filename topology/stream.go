@@ -75,8 +75,9 @@ type Stream struct {
 	// does not run needs. Only on streams of a Network. Default: Service.
 	Owner subject.Service
 
-	// Sources are what the stream takes from other sites: one of a copy of
-	// events, any number of a command stream. [Network] makes them. Default: none.
+	// Sources are what the stream takes from other sites, two for each flow that
+	// ends in it: what was published, and what was resent. [Network] makes them.
+	// Default: none.
 	Sources []Source
 
 	// Rate is the expected mean number of messages a second, for Set.Warnings:

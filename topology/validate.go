@@ -98,6 +98,8 @@ func (s Stream) validateSubjects(f *faults, field string) {
 		return // it has none, see validateSources
 	case s.Class == ClassOutgoing:
 		space = outgoingSpace(s.Service, s.Site)
+	case s.Class.resent():
+		space = resentSpace(s.Service, s.Class, s.Site)
 	}
 	if len(s.Subjects) == 0 {
 		f.add(field, "is empty; leave it as the constructor made it")
@@ -172,7 +174,7 @@ func (set Set) validateStreamOf(f *faults, field string, c Consumer) {
 	case !reflect.DeepEqual(set.Streams[at], c.Stream):
 		f.add(field+".Stream", "%s is declared otherwise in Set.Streams; use the same value in both places", c.Stream.Name)
 	}
-	if c.Stream.Class == ClassOutgoing {
+	if c.Stream.Class == ClassOutgoing || c.Stream.Class.resent() {
 		f.add(field+".Stream", "%s waits for site %s, which fetches it; handle it there", c.Stream.Name, c.Stream.Site)
 	}
 	if c.Stream.Class == ClassCommands && c.Stream.Service != set.Service {

@@ -144,6 +144,10 @@ func (s *Server) stop() {
 	s.running = nil
 }
 
+// StoreDir is where the streams are kept; while the server is stopped a caller
+// may copy and change what is in it.
+func (s *Server) StoreDir() string { return s.storeDir }
+
 // URL is the address for clients. That of a server without TCP works together
 // with [Server.Option] only.
 func (s *Server) URL() string {
