@@ -11,7 +11,7 @@ import (
 // Defaults of a stream of resent messages. What is in it is on its way: the
 // destination takes it at once, or asks again.
 const (
-	DefaultResentAge   = time.Hour
+	DefaultResentAge   = time.Hour // how long it is kept
 	DefaultResentBytes = 256 << 20 // 256 MiB
 )
 
