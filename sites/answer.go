@@ -33,6 +33,9 @@ type handler func(ctx context.Context, d departure, body []byte) (any, error)
 func (w *Watcher) handlers() map[string]handler {
 	return map[string]handler{
 		verbPosition: answering(w.answerPosition),
+		verbDigest:   answering(w.answerDigest),
+		verbIDs:      answering(w.answerIDs),
+		verbResend:   answering(w.answerResend),
 	}
 }
 

@@ -18,6 +18,18 @@ const (
 	DefaultSilent = 3 * time.Second
 	// DefaultAskTimeout bounds one question to the other site.
 	DefaultAskTimeout = 2 * time.Second
+	// DefaultCompare is the pause between two comparisons of a flow's ends.
+	DefaultCompare = 30 * time.Second
+	// DefaultHorizon is how far back they go.
+	DefaultHorizon = 24 * time.Hour
+	// DefaultResendRate is how many messages a second are sent again.
+	DefaultResendRate = 500
+)
+
+const (
+	minHorizon    = 10 * time.Minute
+	maxHorizon    = 7 * 24 * time.Hour
+	maxResendRate = 100_000
 )
 
 // Config tunes a Watcher. Every zero value is a safe default.
@@ -36,6 +48,19 @@ type Config struct {
 	// above the time that a packet needs to go there and back. Default 2 s.
 	AskTimeout time.Duration
 
+	// Compare is the pause between two comparisons of what both ends of a flow hold,
+	// 100 ms to 1 h. One costs a few questions over the link and, at both sites, a
+	// reading of the headers that came since the last one. Default 30 s.
+	Compare time.Duration
+
+	// Horizon is how far back they compare, 10 min to 7 d. It costs memory for each
+	// minute, not for each message. Default 24 h.
+	Horizon time.Duration
+
+	// ResendRate is how many messages a second this watcher sends again at most, for
+	// all flows that begin here together, 1 to 100,000. Default 500.
+	ResendRate int
+
 	// Logger receives a line for each change of a flow's state and for each thing
 	// that was done about it. Default slog.Default().
 	Logger *slog.Logger
@@ -49,6 +74,9 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Every, DefaultEvery)
 	setDefault(&c.Silent, DefaultSilent)
 	setDefault(&c.AskTimeout, DefaultAskTimeout)
+	setDefault(&c.Compare, DefaultCompare)
+	setDefault(&c.Horizon, DefaultHorizon)
+	setDefault(&c.ResendRate, DefaultResendRate)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -57,11 +85,17 @@ func (c Config) withDefaults() Config {
 
 // faults returns all that is wrong with c, defaults filled in.
 func (c Config) faults() []error {
-	return check([]bound{
+	faults := check([]bound{
 		{"Every", c.Every, 10 * time.Millisecond, time.Minute, "each look asks over the link"},
 		{"Silent", c.Silent, 1500 * time.Millisecond, time.Minute, "the other server sends a sign of life every second"},
 		{"AskTimeout", c.AskTimeout, 10 * time.Millisecond, time.Minute, "a look waits for it"},
+		{"Compare", c.Compare, 100 * time.Millisecond, time.Hour, "each comparison reads at both sites"},
+		{"Horizon", c.Horizon, minHorizon, maxHorizon, "events are kept for 7 days"},
 	})
+	if c.ResendRate < 1 || c.ResendRate > maxResendRate {
+		faults = append(faults, fmt.Errorf("sites: Config.ResendRate: %d is out of range; use 1 to %d messages a second", c.ResendRate, maxResendRate))
+	}
+	return faults
 }
 
 func setDefault[T comparable](field *T, value T) {

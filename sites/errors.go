@@ -8,6 +8,9 @@ import (
 // ErrAlreadyRun is returned by a second Run.
 var ErrAlreadyRun = errors.New("sites: Run was called before; make a new Watcher")
 
+// ErrNotRunning is returned by Verify while Run does not run.
+var ErrNotRunning = errors.New("sites: the watcher does not run; call Verify while Run runs")
+
 // ErrConnectionClosed is returned by Run when the connection was closed for good
 // under it.
 var ErrConnectionClosed = errors.New("sites: the connection to the broker is closed; drain it after Run has returned")
@@ -58,6 +61,8 @@ const (
 	RefusedFlow Refusal = "flow"
 	// RefusedStream: the stream that the flow begins in does not exist.
 	RefusedStream Refusal = "stream"
+	// RefusedBusy: the site is reading what it needs for the answer; ask again.
+	RefusedBusy Refusal = "busy"
 	// RefusedFailed: the site tried and could not.
 	RefusedFailed Refusal = "failed"
 )

@@ -12,6 +12,7 @@ type arrival struct {
 	topology.Flow
 	stream topology.Stream // where it ends
 	source topology.Source // where it comes from
+	again  string          // where what is sent again comes from
 }
 
 // departure is a flow that begins in a stream that our service owns here.
@@ -19,6 +20,8 @@ type departure struct {
 	topology.Flow
 	stream  string   // where it begins
 	filters []string // of the flow's messages in it
+	again   string   // the stream of what is sent again
+	index   *index   // what the flow has in stream
 }
 
 // arrivals returns the flows of set's network that end at its site in a stream of
@@ -35,7 +38,7 @@ func arrivals(set topology.Set) (all []arrival) {
 // arrivalOf finds both ends of a flow. The stream is the one of set, if it is
 // there, since that has its limits.
 func arrivalOf(set topology.Set, f topology.Flow) arrival {
-	a := arrival{Flow: f, stream: set.Network.StreamOf(f)}
+	a := arrival{Flow: f, stream: set.Network.StreamOf(f), again: set.Network.ResentOf(f).Name}
 	origin := topology.StreamName(f.Service, topology.ClassEvents)
 	switch f.Cargo {
 	case topology.CargoCommands:
@@ -63,7 +66,7 @@ func departures(set topology.Set) (all []departure) {
 			continue
 		}
 		end := arrivalOf(topology.Set{Network: set.Network}, f)
-		d := departure{Flow: f, stream: end.source.Stream}
+		d := departure{Flow: f, stream: end.source.Stream, again: end.again}
 		for _, m := range end.source.Subjects {
 			d.filters = append(d.filters, m.From)
 		}

@@ -26,6 +26,8 @@ type watch struct {
 	w    *Watcher
 	once bool // there is one look only: what the next ones would tell is told at once
 
+	hurry chan struct{} // the ends are to be compared now
+
 	mu   sync.Mutex
 	flow Flow
 
@@ -39,7 +41,7 @@ type watch struct {
 }
 
 func newWatch(w *Watcher, a arrival) *watch {
-	return &watch{arrival: a, w: w, flow: Flow{
+	return &watch{arrival: a, w: w, hurry: make(chan struct{}, 1), flow: Flow{
 		From: a.From, To: a.To, Cargo: a.Cargo, Service: a.Service,
 		Stream: a.stream.Name, Source: a.source.Stream, State: StateUnknown,
 	}}
@@ -155,8 +157,16 @@ func (o *watch) tell(s sight) {
 	o.mu.Lock()
 	before := o.flow
 	f.Resumed = before.Resumed
+	f.Compared, f.CompareErr = before.Compared, before.CompareErr
+	f.Missing, f.OriginLacks, f.Resent = before.Missing, before.OriginLacks, before.Resent
 	o.flow = f
 	o.mu.Unlock()
+	if s.lost() {
+		select {
+		case o.hurry <- struct{}{}:
+		default: // it is known already
+		}
+	}
 	if o.once || before.State == f.State {
 		return
 	}

@@ -62,9 +62,14 @@ func (p *position) update(ctx context.Context, stream jetstream.Stream, a arriva
 
 // sequence returns where a message of our stream was in the stream that the flow
 // begins in, 0 if it did not come by the flow.
-func (a arrival) sequence(h nats.Header) uint64 {
+func (a arrival) sequence(h nats.Header) uint64 { return a.sequenceIn(a.source.Stream, h) }
+
+// sequenceAgain is sequence in the stream of what is sent again.
+func (a arrival) sequenceAgain(h nats.Header) uint64 { return a.sequenceIn(a.again, h) }
+
+func (a arrival) sequenceIn(origin string, h nats.Header) uint64 {
 	stream, seq := sourceOf(h.Get(sourceHeader))
-	if site := h.Get(envelope.HeaderSite); stream != a.source.Stream || site != "" && site != a.From {
+	if site := h.Get(envelope.HeaderSite); stream != origin || site != "" && site != a.From {
 		return 0
 	}
 	return seq

@@ -59,6 +59,22 @@ type Flow struct {
 	Full float64
 	// Resumed is how often the watcher made the copy ask its origin again.
 	Resumed uint64
+
+	// Compared is when both ends were last compared, message by message as far as
+	// they differ, and all could be decided. Zero: not yet.
+	Compared time.Time
+	// Missing is how many messages that the origin holds were not here at the last
+	// comparison. They are sent again, and the next comparison looks for them.
+	Missing uint64
+	// OriginLacks is how many messages the origin held no more. A relay there sends
+	// them again if they are in its outbox still.
+	OriginLacks uint64
+	// Resent is how many messages the origin sent again at this watcher's word.
+	Resent uint64
+	// CompareErr says why the last comparison could not be made or what was missing
+	// not be sent again; "" if nothing is wrong.
+	CompareErr string
+
 	// Err says what is wrong and what to do about it; "" if nothing is.
 	Err string
 }

@@ -28,12 +28,16 @@ type Watcher struct {
 	verbs      map[string]handler
 	watched    []*watch
 	measured   *measures
+	network    topology.Network
+	pace       pace          // of what is sent again
+	resending  chan struct{} // held by the one question for which that happens
 	patience   time.Duration // noProgress, less in tests
 
-	ran    atomic.Bool
-	asker  *asker               // while Run runs
-	subs   []*nats.Subscription // to questions; the same
-	places chan struct{}        // one for each question that is being answered
+	ran     atomic.Bool
+	running atomic.Bool
+	asker   *asker               // while Run runs
+	subs    []*nats.Subscription // to questions; the same
+	places  chan struct{}        // one for each question that is being answered
 
 	mu        sync.Mutex
 	silent    bool           // no more questions are taken
@@ -63,6 +67,10 @@ func New(conn *natsconn.Conn, set topology.Set, cfg Config) (*Watcher, error) {
 	w := &Watcher{
 		conn: conn, cfg: cfg, log: cfg.Logger.With("site", set.Site), site: set.Site,
 		departures: departures(set), places: make(chan struct{}, maxAnswering), patience: noProgress,
+		network: set.Network, pace: pace{each: time.Second / time.Duration(cfg.ResendRate)}, resending: make(chan struct{}, 1),
+	}
+	for i, d := range w.departures {
+		w.departures[i].index = &index{stream: d.stream, filters: d.filters, horizon: cfg.Horizon}
 	}
 	w.verbs, w.measured = w.handlers(), measured
 	for _, a := range arrivals(set) {
@@ -100,7 +108,10 @@ func (w *Watcher) Run(ctx context.Context) error {
 	var watching sync.WaitGroup
 	for _, one := range w.watched {
 		watching.Go(func() { one.run(work) })
+		watching.Go(func() { newCompared(w, one.arrival, w.cfg.Horizon).run(work, one.hurry, one.note) })
 	}
+	w.running.Store(true)
+	defer w.running.Store(false)
 	select {
 	case <-ctx.Done():
 	case <-gone:

@@ -13,6 +13,10 @@ import (
 const (
 	DefaultResentAge   = time.Hour // how long it is kept
 	DefaultResentBytes = 256 << 20 // 256 MiB
+
+	// ResentDuplicates is its duplicate window. It makes one of what two watchers
+	// ask for in the same moment, and lets what did not arrive be sent again soon.
+	ResentDuplicates = 10 * time.Second
 )
 
 // ResentOf returns the stream of what is sent again in f, at its origin:
@@ -37,7 +41,7 @@ func (n Network) ResentOf(f Flow) Stream {
 		Replicas: cmp.Or(f.Limits.Replicas, DefaultReplicas), MaxBytes: DefaultResentBytes,
 	})
 	s.Name, s.Site, s.Owner = SiteStreamName(f.Service, class, f.To), f.To, owner
-	s.Subjects = resentSpace(f.Service, class, f.To)
+	s.Subjects, s.Duplicates = resentSpace(f.Service, class, f.To), ResentDuplicates
 	return s
 }
 

@@ -1,0 +1,151 @@
+package sites
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"codeberg.org/dataverket/messaging/topology"
+)
+
+// soonAgain is the pause after a comparison that had something sent again, or that
+// could not be made.
+const soonAgain = 2 * time.Second
+
+// Comparison is what the comparison of a flow's two ends found.
+type Comparison struct {
+	Flow topology.Flow // which
+
+	// From is what was compared: messages whose id, or else whose storage at the
+	// origin, is of then or later. Older ones may have been removed from a stream, or
+	// are before the horizon.
+	From time.Time
+
+	// Windows is how many windows of a minute were looked at closely: those whose
+	// hours differed.
+	Windows int
+
+	// Missing is how many messages the origin holds and the destination does not, at
+	// least.
+	Missing uint64
+
+	// OriginLacks is how many messages the destination holds and the origin does not.
+	// A relay there sends them again if they are in its outbox still.
+	OriginLacks uint64
+
+	// Resent is how many of the missing ones the origin sent again, Gone how many it
+	// did not hold any more when it was asked.
+	Resent, Gone uint64
+
+	// Open tells that some windows could not be decided, because messages came
+	// meanwhile, or because too many are missing to be told at once.
+	Open bool
+}
+
+// run compares the flow's two ends every Config.Compare, until ctx ends.
+func (o *compared) run(ctx context.Context, hurry <-chan struct{}, report func(Comparison, error)) {
+	for pause := min(soonAgain, o.w.cfg.Compare); ; {
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-hurry: // the origin has lost something
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		found, err := o.reconcile(ctx, true)
+		if ctx.Err() != nil {
+			return
+		}
+		report(found, err)
+		pause = o.w.cfg.Compare
+		if err != nil || found.Missing > 0 {
+			pause = min(soonAgain, pause)
+		}
+	}
+}
+
+// reconcile compares the two ends, and has what is missing sent again if repair is
+// set.
+func (o *compared) reconcile(ctx context.Context, repair bool) (Comparison, error) {
+	c, all, err := o.compare(ctx)
+	found := Comparison{
+		Flow: o.Flow, From: timeOf(c.from), Windows: c.windows,
+		Missing: uint64(len(all.lacking)), OriginLacks: all.lacks, Open: all.open,
+	}
+	if len(all.lacking) == 0 && err == nil {
+		o.sent, o.jump = "", 0
+	}
+	if len(all.lacking) == 0 || !repair {
+		return found, err
+	}
+	// What was found before an error is missing all the same.
+	sent, gone, resendErr := c.resend(ctx, all.lacking)
+	found.Resent, found.Gone = uint64(sent), uint64(gone)
+	return found, errors.Join(err, resendErr)
+}
+
+// note keeps the result of a comparison for the flow's status.
+func (o *watch) note(found Comparison, err error) {
+	o.mu.Lock()
+	o.flow.Resent += found.Resent
+	if err == nil || found.Missing > 0 {
+		o.flow.Missing, o.flow.OriginLacks = found.Missing, found.OriginLacks
+	}
+	o.flow.CompareErr = ""
+	switch {
+	case err != nil:
+		o.flow.CompareErr = reason(err)
+	case !found.Open:
+		o.flow.Compared = time.Now()
+	}
+	o.mu.Unlock()
+	if found.Missing > 0 {
+		o.w.log.Warn("sites: messages were missing", "flow", o.Flow.String(), "stream", o.stream.Name,
+			"missing", found.Missing, "resent", found.Resent, "gone", found.Gone, "why", o.status().CompareErr)
+	}
+	if found.OriginLacks > 0 {
+		o.w.log.Warn("sites: the origin lacks messages that are here", "flow", o.Flow.String(), "stream", o.stream.Name, "lacks", found.OriginLacks)
+	}
+}
+
+// VerifyRequest says what Verify compares and does.
+type VerifyRequest struct {
+	// Since is how far back, 10 min to 7 d. Default 24 h. The origin goes back as far
+	// as its own Config.Horizon.
+	Since time.Duration
+	// Repair has what is missing sent again. Default: it is only counted.
+	Repair bool
+}
+
+// Verify compares the two ends of each flow that ends here, once and at once, while
+// Run runs. It returns what it found, in the order of Flows; a flow that could not be
+// compared has an error, joined, that begins with the flow.
+func (w *Watcher) Verify(ctx context.Context, r VerifyRequest) ([]Comparison, error) {
+	if r.Since == 0 {
+		r.Since = DefaultHorizon
+	}
+	if r.Since < minHorizon || r.Since > maxHorizon {
+		return nil, fmt.Errorf("sites: VerifyRequest.Since: %s is out of range; use %s to %s", r.Since, minHorizon, maxHorizon)
+	}
+	if !w.running.Load() {
+		return nil, ErrNotRunning
+	}
+	var all []Comparison
+	var errs []error
+	for _, one := range w.watched {
+		o := newCompared(w, one.arrival, r.Since)
+		found, err := o.reconcile(ctx, r.Repair)
+		for ctx.Err() == nil && errors.Is(err, errOnItsWay) {
+			wait(ctx, arrivalLook)
+			found, err = o.reconcile(ctx, r.Repair)
+		}
+		all = append(all, found)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("sites: %s: %s", one.Flow, reason(err)))
+		}
+	}
+	return all, errors.Join(errs...)
+}
