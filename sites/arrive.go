@@ -19,8 +19,9 @@ const (
 	// for what will not come. The copy may have dropped a repeat, which is then the
 	// last message of the origin for ever.
 	calm = 30 * time.Second
-	// compareTimeout bounds one question of a comparison; the origin reads for it.
-	compareTimeout = 20 * time.Second
+	// longAsks is how many times Config.AskTimeout a question of a comparison may
+	// take. The origin reads, or sends again, for a few seconds before it answers.
+	longAsks = 5
 	// busyPause is when an origin that is reading is asked again.
 	busyPause = 250 * time.Millisecond
 )
@@ -49,7 +50,7 @@ func (o *compared) arrive(ctx context.Context, last, resent uint64) error {
 		if at != o.still.at || last > o.still.last || resent > o.still.resent {
 			o.still = stillness{last, resent, at, time.Now()}
 		}
-		if time.Since(o.still.since) >= calm && o.idle(ctx) {
+		if time.Since(o.still.since) >= o.w.calm && o.idle(ctx) {
 			return nil
 		}
 		if time.Now().After(deadline) {
@@ -94,7 +95,7 @@ func (o *compared) malformed(reason string) error {
 // ask asks the origin, again while it is busy.
 func (o *compared) ask(ctx context.Context, verb string, q, into any) error {
 	for {
-		one, cancel := context.WithTimeout(ctx, compareTimeout)
+		one, cancel := context.WithTimeout(ctx, longAsks*o.w.cfg.AskTimeout)
 		err := o.w.asker.ask(one, o.From, verb, o.source.Stream, q, into)
 		cancel()
 		if refused, ok := errors.AsType[*RefusedError](err); !ok || refused.Why != RefusedBusy {

@@ -56,7 +56,6 @@ func newCompared(w *Watcher, a arrival, horizon time.Duration) *compared {
 type comparison struct {
 	*compared
 	from    int64  // the first minute that is compared
-	fresh   bool   // nothing came while the origin was asked, so that young windows count
 	before  mark   // of the own index, before the origin was asked
 	resends uint64 // the sequence that the stream of what is resent gave out last
 	windows int    // of a minute, that were looked at
@@ -126,7 +125,8 @@ func (c *comparison) span(ctx context.Context, k kind, width, from, until int64)
 	if err != nil {
 		return all, err
 	}
-	fresh, after := c.before.position >= last, c.own.digests(k, width, from, until)
+	fresh := c.before.position >= last || c.before == c.own.mark()
+	after := c.own.digests(k, width, from, until)
 	for _, at := range starts(origin, before) {
 		if width == 1 {
 			c.windows++

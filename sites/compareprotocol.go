@@ -85,4 +85,4 @@ type resendAnswer struct {
 
 // resendTime bounds the work on one question, whatever the rate. Ask again for the
 // rest.
-const resendTime = 5 * time.Second
+const resendTime = 2 * time.Second

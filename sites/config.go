@@ -44,8 +44,9 @@ type Config struct {
 	// Default 3 s.
 	Silent time.Duration
 
-	// AskTimeout bounds one question to the other site, 10 ms to 1 min. Keep it
-	// above the time that a packet needs to go there and back. Default 2 s.
+	// AskTimeout bounds one question to the other site, 10 ms to 1 min; one for which
+	// that site reads its stream gets five times as much. Keep it above the time that
+	// a packet needs to go there and back. Default 2 s.
 	AskTimeout time.Duration
 
 	// Compare is the pause between two comparisons of what both ends of a flow hold,

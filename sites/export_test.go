@@ -5,6 +5,10 @@ import "time"
 // SetPatience changes how long a copy may get nothing before it is stuck. Before Run.
 func (w *Watcher) SetPatience(d time.Duration) { w.patience = d }
 
+// SetCalm changes how long nothing may move before what seems to be on its way is
+// taken for what does not come. Before Run.
+func (w *Watcher) SetCalm(d time.Duration) { w.calm = d }
+
 // SourceOf reads the header of what the server copied.
 func SourceOf(header string) (stream string, seq uint64) { return sourceOf(header) }
 

@@ -43,9 +43,13 @@ func (w *Watcher) answerResend(ctx context.Context, d departure, q resendQuestio
 	if len(q.Messages) > maxResend || q.Beyond > maxJump {
 		return resendAnswer{}, refuse(RefusedMalformed, "more than %d messages, or a sequence beyond all", maxResend)
 	}
+	turn := time.NewTimer(resendTime)
+	defer turn.Stop()
 	select {
 	case w.resending <- struct{}{}: // one at a time: the rate is that of the watcher
 		defer func() { <-w.resending }()
+	case <-turn.C:
+		return resendAnswer{}, refuse(RefusedBusy, "messages are being sent again")
 	case <-ctx.Done():
 		return resendAnswer{}, context.Cause(ctx)
 	}

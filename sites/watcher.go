@@ -32,6 +32,7 @@ type Watcher struct {
 	pace       pace          // of what is sent again
 	resending  chan struct{} // held by the one question for which that happens
 	patience   time.Duration // noProgress, less in tests
+	calm       time.Duration // calm, less in tests
 
 	ran     atomic.Bool
 	running atomic.Bool
@@ -66,7 +67,7 @@ func New(conn *natsconn.Conn, set topology.Set, cfg Config) (*Watcher, error) {
 	}
 	w := &Watcher{
 		conn: conn, cfg: cfg, log: cfg.Logger.With("site", set.Site), site: set.Site,
-		departures: departures(set), places: make(chan struct{}, maxAnswering), patience: noProgress,
+		departures: departures(set), places: make(chan struct{}, maxAnswering), patience: noProgress, calm: calm,
 		network: set.Network, pace: pace{each: time.Second / time.Duration(cfg.ResendRate)}, resending: make(chan struct{}, 1),
 	}
 	for i, d := range w.departures {
