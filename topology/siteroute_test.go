@@ -2,6 +2,7 @@ package topology_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -103,7 +104,8 @@ func TestTaskEventsOfAnotherSiteAreInACopyOfTheirOwn(t *testing.T) {
 	stream, err := set.StreamFor(subject.Must(subject.TaskEvt("queued")))
 	require.NoError(t, err)
 	require.Equal(t, "DV_TASK_EVT", stream.Name)
-	require.Equal(t, "DV_TASK_EVT_FROM_TRD1", n.At("osl1", topology.Set{Service: subject.Maskin}).Streams[1].Name, "the declared owner has it")
+	owned := n.At("osl1", topology.Set{Service: subject.Maskin}).Streams
+	require.True(t, slices.ContainsFunc(owned, func(s topology.Stream) bool { return s.Name == "DV_TASK_EVT_FROM_TRD1" }), "the declared owner has it")
 
 	n.Flows[3].Entities = []string{"created"}
 	n.Flows = append(n.Flows, topology.Flow{From: "osl1", To: "trd1", Cargo: topology.CargoTasks, Service: subject.Nett})
