@@ -307,6 +307,13 @@ func (l *lanes) shut() (last uint64) {
 	return l.track.shut()
 }
 
+// fruitless reports whether the last reset brought nothing. See track.fruitless.
+func (l *lanes) fruitless() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.track.fruitless()
+}
+
 // reset takes the deliveries of a subscription. See track.reset.
 func (l *lanes) reset(from string, floor, high uint64, foreign bool) {
 	l.mu.Lock()

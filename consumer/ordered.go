@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"codeberg.org/dataverket/messaging/envelope"
+	"codeberg.org/dataverket/messaging/internal/sleep"
 )
 
 // receiveOrdered takes a message off the subscription, as receive does, for the
@@ -292,8 +293,13 @@ func (c *Consumer) rebase(ctx context.Context, d durable, s *natsSource) error {
 	if t == nil || !t.stands() {
 		return nil
 	}
-	last := t.lanes.shut()
+	last, again := t.lanes.shut(), t.lanes.fruitless()
 	s.abandon()
+	if again {
+		// The first deliveries went to the request that was abandoned before. So will
+		// these, for as long as the server serves it.
+		sleep.For(ctx, time.Until(s.forgotten()))
+	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	c.count.requests.Add(2)

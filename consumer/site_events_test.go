@@ -26,7 +26,9 @@ func maskinToB() topology.Flow {
 }
 
 // Order across the link: the copy has the order of its origin, and the lanes keep it,
-// while the link is cut in the middle and heads of keys fail.
+// while the link is cut in the middle and heads of keys fail, so many at a time that the
+// breaker opens and the durable is reset. A server with leafnodes serves what was
+// abandoned by that for 2 s more, and the reset has to outlast it.
 //
 // A row of docs/DELIVERY.md.
 func TestKeysKeepTheirOrderAcrossALinkThatIsCut(t *testing.T) {
@@ -40,7 +42,6 @@ func TestKeysKeepTheirOrderAcrossALinkThatIsCut(t *testing.T) {
 	failed := &tally{}
 	l.run(t, l.ordered(func(c *consumer.Config) {
 		c.Site = dvtest.SiteB
-		c.MassFailure = -1 // many heads fail at a time, and it is not the breaker that is asked
 	}), l.apply(func(_ context.Context, m envelope.Received[numberV1]) error {
 		if name := fmt.Sprint(m.Envelope.Subject, m.Data.N); m.Data.N%7 == 0 && failed.add(name) == 1 {
 			return errBroken

@@ -53,7 +53,8 @@ type natsSource struct {
 
 	mu     sync.Mutex
 	number uint64
-	open   *request // nil for none
+	asked  time.Time // of the latest request
+	open   *request  // nil for none
 }
 
 // request is an open request. Its messages are handed on by the goroutine of the
@@ -246,6 +247,16 @@ func (s *natsSource) abandon() {
 	_ = s.end(old) // closed already, with its connection
 }
 
+// forgotten is when the server has forgotten every request that was abandoned. One
+// with leafnodes serves a request for 2 s although nobody listens any more, since the
+// word that somebody does may be on its way (nats-server 2.15).
+func (s *natsSource) forgotten() time.Time {
+	const grace = 2*time.Second + 500*time.Millisecond
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked.Add(grace)
+}
+
 // end gives a subscription up after what is under way to it.
 func (s *natsSource) end(sub *nats.Subscription) error {
 	if s.nc.IsConnected() {
@@ -262,6 +273,7 @@ func (s *natsSource) send(r *request, req pullRequest) error {
 	}
 	s.mu.Lock()
 	s.number++
+	s.asked = time.Now()
 	r.token = fmt.Sprint(s.number)
 	s.open = r
 	reply := s.inbox + "." + r.token

@@ -99,6 +99,9 @@ func (t *track) settle(seq uint64) {
 	}
 }
 
+// fruitless reports whether nothing was accepted since the last reset.
+func (t *track) fruitless() bool { return t.next == 1 }
+
 // shut takes nothing until reset, and returns the number of the last delivery.
 func (t *track) shut() (last uint64) {
 	t.from = ""
