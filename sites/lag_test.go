@@ -62,6 +62,10 @@ func TestACopyWhoseQuestionWasLostAsksAgainAsSoonAsTheLinkIsThere(t *testing.T) 
 	w := b.watcher(t, fast())
 	a.publish(t, 10, "server")
 	requireFlow(t, w, "silent", func(f sites.Flow) bool { return f.State == sites.StateSilent })
+	flows, err := sites.Look(t.Context(), b.conn, s.Network(), dvtest.SiteB, fast())
+	require.NoError(t, err)
+	require.Equal(t, sites.StateSilent, flows[0].State, "one look is enough")
+	require.Zero(t, flows[0].Heard)
 	s.Heal()
 	began := time.Now()
 	f := requireFlow(t, w, "it moves", func(f sites.Flow) bool { return moving(f) && !f.CaughtUp.IsZero() })
@@ -143,6 +147,22 @@ func TestAnOriginThatLostWhatItGaveIsStuckAlthoughTheServerSaysNothing(t *testin
 	})
 }
 
+// When the server begins to ask, its own count is 0, whatever is to come.
+func TestACopyThatHoldsNothingYetIsBehindWhateverTheServerSays(t *testing.T) {
+	t.Parallel()
+	_, a, b := ends(t, eventsToB())
+	impostor(t, a.conn.NATS(), func() string {
+		return `{"v":1,"site":"dc1","first":1,"last":100,"of_flow":100,"behind":100,"last_time":"2026-03-01T12:00:00Z"}`
+	})
+	w := b.watcher(t, fast())
+	f := requireFlow(t, w, "behind", func(f sites.Flow) bool { return f.State == sites.StateBehind })
+	require.EqualValues(t, 100, f.Behind)
+	require.Zero(t, f.CaughtUp)
+	stream, err := b.conn.JetStream().Stream(t.Context(), copyAtB)
+	require.NoError(t, err)
+	require.Zero(t, stream.CachedInfo().Sources[0].Lag)
+}
+
 // Other entities are the stream's and not the flow's: the copy is complete without
 // them.
 func TestAFlowOfChosenEntitiesIsCompleteWithoutTheOthers(t *testing.T) {
@@ -163,9 +183,12 @@ func TestAFlowOfChosenEntitiesIsCompleteWithoutTheOthers(t *testing.T) {
 // In the stream of commands those of the flow stand among local ones.
 func TestAFlowOfCommandsIsMeasuredAmongTheLocalOnes(t *testing.T) {
 	t.Parallel()
-	flow := topology.Flow{From: dvtest.SiteA, To: dvtest.SiteB, Cargo: topology.CargoCommands, Service: subject.Maskin}
-	_, a, b := ends(t, flow)
-	a.watcher(t, fast())
+	s := dvtest.Sites(t, topology.Flow{
+		From: dvtest.SiteA, To: dvtest.SiteB, Cargo: topology.CargoCommands, Service: subject.Maskin, Owner: subject.Sentral,
+	})
+	a, b := &end{site: s.A(), conn: s.A().Connect(t)}, newEnd(t, s.B())
+	a.set = s.A().Ensure(t, a.conn, topology.Set{Service: subject.Sentral})
+	a.watcher(t, fast()) // of who owns the commands that wait
 	w := b.watcher(t, fast())
 	send := func(e *end, on string, n int) {
 		for range n {

@@ -69,3 +69,18 @@ func TestAWatcherMeasuresItsFlows(t *testing.T) {
 	stop()
 	require.Empty(t, points(t, reader), "one that is gone reports nothing")
 }
+
+// A number that nobody has looked at is no number.
+func TestWhatIsNotKnownIsNotMeasured(t *testing.T) {
+	t.Parallel()
+	s, _, b := ends(t, eventsToB())
+	s.BlackHole()
+	reader := sdkmetric.NewManualReader()
+	cfg := fast()
+	cfg.AskTimeout = time.Minute // the first look does not end
+	cfg.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+	_, stop := b.stoppable(t, cfg)
+	require.Eventually(t, func() bool { return len(points(t, reader)) > 0 }, soon, tick)
+	require.Equal(t, map[string]float64{"dv.sites.resumed": 0}, points(t, reader))
+	stop()
+}
