@@ -306,7 +306,7 @@ type detail func() string
 func (d detail) Detail() string { return d() }
 
 // A link to another site is down: to take the process out of the way would make two
-// sites fail of one link.
+// sites fail of one link. A row of docs/DELIVERY.md.
 func TestWhatIsOnlyToldOfNeverMakesTheProcessUnready(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -25,7 +25,7 @@ func request(t *testing.T, nc *nats.Conn, on, reply, text string) map[string]any
 	return got
 }
 
-// Whatever comes in over the link is answered with a reason, and the flow goes on.
+// Whatever comes in over the link is answered with a reason, and the flow goes on. A row of docs/DELIVERY.md.
 func TestQuestionsOfAnotherFormAreRefusedAndNothingIsLost(t *testing.T) {
 	t.Parallel()
 	_, a, b := ends(t, eventsToB())
@@ -63,6 +63,7 @@ func impostor(t *testing.T, nc *nats.Conn, text func() string) {
 	require.NoError(t, nc.Flush())
 }
 
+// A row of docs/DELIVERY.md.
 func TestAnswersOfSomebodyElseDoNotHarmTheFlow(t *testing.T) {
 	t.Parallel()
 	_, a, b := ends(t, eventsToB())

@@ -14,7 +14,7 @@ import (
 )
 
 // The whole life of a partition. The server's own lag is 0 during it: that is why
-// nobody may go by it.
+// nobody may go by it. A row of docs/DELIVERY.md.
 func TestALinkThatIsCutIsSeenAndTheServersOwnLagLies(t *testing.T) {
 	t.Parallel()
 	s, a, b := ends(t, eventsToB())
@@ -51,7 +51,7 @@ func TestALinkThatIsCutIsSeenAndTheServersOwnLagLies(t *testing.T) {
 
 // The server waits 30 s for the answer to a question that was lost with the link, and
 // here the very first one is. The watcher alone, without help of the test, makes it
-// ask again.
+// ask again. A row of docs/DELIVERY.md.
 func TestACopyWhoseQuestionWasLostAsksAgainAsSoonAsTheLinkIsThere(t *testing.T) {
 	t.Parallel()
 	s := dvtest.Sites(t, eventsToB())
@@ -73,6 +73,7 @@ func TestACopyWhoseQuestionWasLostAsksAgainAsSoonAsTheLinkIsThere(t *testing.T) 
 	require.NotZero(t, f.Resumed)
 }
 
+// A row of docs/DELIVERY.md.
 func TestAFlowMovesAgainAfterABlackHoleAndAFlappingLinkWithTheWatcherAlone(t *testing.T) {
 	t.Parallel()
 	s, a, b := ends(t, eventsToB())
@@ -120,6 +121,7 @@ func TestTwoWatchersAtOneSiteDoNotHarmEachOther(t *testing.T) {
 	require.NoError(t, topology.Verify(t.Context(), b.conn.JetStream(), b.set), "the stream is as declared")
 }
 
+// A row of docs/DELIVERY.md.
 func TestAFullCopyIsStuckAndSaysSo(t *testing.T) {
 	t.Parallel()
 	flow := eventsToB()

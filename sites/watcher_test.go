@@ -73,7 +73,7 @@ func TestRunEndsWithTheConnectionAndRunsOnce(t *testing.T) {
 	require.ErrorIs(t, again.Run(t.Context()), sites.ErrConnectionClosed)
 }
 
-// Slow is not down.
+// Slow is not down. A row of docs/DELIVERY.md.
 func TestASlowLinkIsNoPartition(t *testing.T) {
 	t.Parallel()
 	s, a, b := ends(t, eventsToB())
@@ -86,6 +86,7 @@ func TestASlowLinkIsNoPartition(t *testing.T) {
 	}
 }
 
+// A row of docs/DELIVERY.md.
 func TestEachSiteMayRestartUnderItsWatcher(t *testing.T) {
 	t.Parallel()
 	s, a, b := ends(t, eventsToB())
@@ -101,6 +102,7 @@ func TestEachSiteMayRestartUnderItsWatcher(t *testing.T) {
 	}
 }
 
+// A row of docs/DELIVERY.md.
 func TestClusteredSitesChangeLeadersUnderTheirWatchers(t *testing.T) {
 	t.Parallel()
 	flow := eventsToB()
