@@ -72,15 +72,13 @@ func (o *compared) idle(ctx context.Context) bool {
 	if err != nil || full(stream.CachedInfo()) {
 		return false
 	}
-	api := "$JS." + o.source.Domain + ".API"
-	heard := 0
-	for _, s := range stream.CachedInfo().Sources {
-		ours := (s.Name == o.source.Stream || s.Name == o.again) && s.External != nil && s.External.APIPrefix == api
-		if ours && s.Active >= 0 && s.Active < o.w.cfg.Silent && s.Lag == 0 {
-			heard++
+	for _, name := range []string{o.source.Stream, o.again} {
+		s := o.sourceIn(stream.CachedInfo(), name)
+		if s == nil || s.Active < 0 || s.Active >= o.w.cfg.Silent || s.Lag > 0 {
+			return false
 		}
 	}
-	return heard == 2
+	return true
 }
 
 // full reports whether a stream takes no more, or may not take the next message.

@@ -39,19 +39,14 @@ func arrivals(set topology.Set) (all []arrival) {
 // there, since that has its limits.
 func arrivalOf(set topology.Set, f topology.Flow) arrival {
 	a := arrival{Flow: f, stream: set.Network.StreamOf(f), again: set.Network.ResentOf(f).Name}
-	origin := topology.StreamName(f.Service, topology.ClassEvents)
-	switch f.Cargo {
-	case topology.CargoCommands:
+	if f.Cargo == topology.CargoCommands {
 		a.stream = set.Network.Commands(f.To, f.Service, f.Limits)
-		origin = topology.SiteStreamName(f.Service, topology.ClassOutgoing, f.To)
-	case topology.CargoTasks:
-		origin = topology.StreamName(f.Service, topology.ClassTaskEvents)
 	}
 	if at := slices.IndexFunc(set.Streams, func(s topology.Stream) bool { return s.Name == a.stream.Name }); at >= 0 {
 		a.stream = set.Streams[at]
 	}
 	for _, src := range a.stream.Sources {
-		if src.Site == f.From && src.Stream == origin {
+		if src.Site == f.From && src.Stream == set.Network.OriginOf(f) {
 			a.source = src
 		}
 	}

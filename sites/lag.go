@@ -75,6 +75,7 @@ type sight struct {
 	before position        // before the origin was asked
 	stream *jetstream.StreamInfo
 	source *jetstream.StreamSourceInfo // nil: the stream has it not
+	again  *jetstream.StreamSourceInfo // the same of what is sent again
 	heard  bool                        // the own server heard of the origin's stream just now
 	silent bool                        // it has not for too long; neither: it may still do so
 	ahead  int                         // for how many looks we have had more of the origin than it has
@@ -140,14 +141,20 @@ func (o *watch) readOwn(ctx context.Context, s *sight) error {
 		return fmt.Errorf("stream %s could not be read: %w", o.stream.Name, err)
 	}
 	s.stream = stream.CachedInfo()
-	api := "$JS." + o.source.Domain + ".API"
-	at := slices.IndexFunc(s.stream.Sources, func(i *jetstream.StreamSourceInfo) bool {
-		return i.Name == o.source.Stream && i.External != nil && i.External.APIPrefix == api
-	})
-	if s.source = nil; at >= 0 {
-		s.source = s.stream.Sources[at]
-	}
+	s.source, s.again = o.sourceIn(s.stream, o.source.Stream), o.sourceIn(s.stream, o.again)
 	return o.position.update(ctx, stream, o.arrival)
+}
+
+// sourceIn finds the origin's stream of a name among the sources of our stream.
+func (a arrival) sourceIn(info *jetstream.StreamInfo, name string) *jetstream.StreamSourceInfo {
+	api := "$JS." + a.source.Domain + ".API"
+	at := slices.IndexFunc(info.Sources, func(i *jetstream.StreamSourceInfo) bool {
+		return i.Name == name && i.External != nil && i.External.APIPrefix == api
+	})
+	if at < 0 {
+		return nil
+	}
+	return info.Sources[at]
 }
 
 // tell keeps what a look found as the flow's status, and logs a change of state.

@@ -26,11 +26,13 @@ func resumePace() backoff.Policy {
 // and more. While the origin does not answer there is nobody to ask.
 func (o *watch) mend(ctx context.Context, s sight) {
 	now := time.Now()
+	// Of a stream that it never heard of the server cannot tell whether it is there.
+	againSilent := s.again != nil && s.again.Active >= o.w.cfg.Silent
 	switch {
-	case s.heard:
+	case s.heard && !againSilent:
 		o.resumes, o.resumeAt = 0, time.Time{}
 		return
-	case !s.silent, s.local != nil, s.origin == nil, now.Before(o.resumeAt):
+	case !s.silent && !againSilent, s.local != nil, s.origin == nil, now.Before(o.resumeAt):
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, localTimeout)

@@ -200,6 +200,8 @@ func (n Network) At(site string, set Set) Set {
 		if s := n.StreamOf(f); set.needs(f, s) {
 			set.Streams = append(set.Streams, s)
 		}
+	}
+	for _, f := range n.Flows {
 		if s := n.ResentOf(f); f.From == site && s.owner() == set.Service && !set.lists(s.Name) {
 			set.Streams = append(set.Streams, s)
 		}
