@@ -8,9 +8,6 @@ import (
 // ErrAlreadyRun is returned by a second Run.
 var ErrAlreadyRun = errors.New("sites: Run was called before; make a new Watcher")
 
-// ErrNotRunning is returned by Verify while Run does not run.
-var ErrNotRunning = errors.New("sites: the watcher does not run; call Verify while Run runs")
-
 // ErrConnectionClosed is returned by Run when the connection was closed for good
 // under it.
 var ErrConnectionClosed = errors.New("sites: the connection to the broker is closed; drain it after Run has returned")

@@ -49,6 +49,56 @@ func SiteOf(ctx context.Context, conn *natsconn.Conn, n topology.Network, want s
 // What is wrong with a flow is in its status. The error is of the arguments or the
 // connection.
 func Look(ctx context.Context, conn *natsconn.Conn, n topology.Network, site string, cfg Config) ([]Flow, error) {
+	w, err := onlooker(conn, n, site, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer w.asker.close()
+	for _, a := range arrivalsAt(n, site) {
+		one := newWatch(w, a)
+		one.once = true
+		w.watched = append(w.watched, one)
+	}
+	var looking sync.WaitGroup
+	for _, one := range w.watched {
+		looking.Go(func() { one.tell(one.look(ctx)) })
+	}
+	looking.Wait()
+	return w.Flows(), ctx.Err()
+}
+
+// Verify compares the two ends of every flow of a network that ends at a site,
+// whoever owns it, once and at once, as far back as cfg.Horizon and the origin's own
+// one, and returns what it found in the order of the declaration. If repair is set,
+// what is missing is sent again; Verify does not wait until that has come. It needs no
+// watcher at this site; conn is connected there. While messages are on their way it
+// waits for them, as long as ctx lets it.
+//
+// A flow that could not be compared has its cause in Comparison.Err. The error is of
+// the arguments, the connection or ctx.
+func Verify(ctx context.Context, conn *natsconn.Conn, n topology.Network, site string, cfg Config, repair bool) ([]Comparison, error) {
+	w, err := onlooker(conn, n, site, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer w.asker.close()
+	var all []Comparison
+	for _, a := range arrivalsAt(n, site) {
+		o := newCompared(w, a, w.cfg.Horizon)
+		found, err := o.reconcile(ctx, repair)
+		for errors.Is(err, errOnItsWay) && ctx.Err() == nil {
+			found, err = o.reconcile(ctx, repair)
+		}
+		if err != nil {
+			found.Err = reason(err)
+		}
+		all = append(all, found)
+	}
+	return all, ctx.Err()
+}
+
+// onlooker makes a watcher that does not run, and asks; its asker is open.
+func onlooker(conn *natsconn.Conn, n topology.Network, site string, cfg Config) (*Watcher, error) {
 	cfg = cfg.withDefaults()
 	faults := cfg.faults()
 	if conn == nil {
@@ -64,19 +114,15 @@ func Look(ctx context.Context, conn *natsconn.Conn, n topology.Network, site str
 	if err != nil {
 		return nil, err
 	}
-	defer a.close()
-	w := &Watcher{conn: conn, cfg: cfg, log: cfg.Logger, site: site, asker: a, patience: noProgress}
+	return &Watcher{conn: conn, cfg: cfg, log: cfg.Logger, site: site, asker: a, patience: noProgress, calm: calm}, nil
+}
+
+// arrivalsAt returns the flows of a network that end at a site.
+func arrivalsAt(n topology.Network, site string) (all []arrival) {
 	for _, f := range n.Flows {
 		if f.To == site {
-			one := newWatch(w, arrivalOf(topology.Set{Network: n}, f))
-			one.once = true
-			w.watched = append(w.watched, one)
+			all = append(all, arrivalOf(topology.Set{Network: n}, f))
 		}
 	}
-	var looking sync.WaitGroup
-	for _, one := range w.watched {
-		looking.Go(func() { one.tell(one.look(ctx)) })
-	}
-	looking.Wait()
-	return w.Flows(), ctx.Err()
+	return all
 }

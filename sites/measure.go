@@ -16,7 +16,9 @@ type measures struct {
 	meter                          metric.Meter
 	reachable, behind, full, stuck metric.Int64ObservableGauge
 	silence, caughtUp              metric.Float64ObservableGauge
-	resumed                        metric.Int64ObservableCounter
+	missing, originLacks           metric.Int64ObservableGauge
+	compared                       metric.Float64ObservableGauge
+	resumed, resent                metric.Int64ObservableCounter
 }
 
 func newMeasures(provider metric.MeterProvider) (*measures, error) {
@@ -32,6 +34,10 @@ func newMeasures(provider metric.MeterProvider) (*measures, error) {
 	m.silence = maker.Seconds(telemetry.SitesSilence)
 	m.caughtUp = maker.Seconds(telemetry.SitesCaughtUpAge)
 	m.resumed = maker.Count(telemetry.SitesResumed)
+	m.missing = maker.Gauge(telemetry.SitesMissing)
+	m.originLacks = maker.Gauge(telemetry.SitesOriginLacks)
+	m.compared = maker.Seconds(telemetry.SitesComparedAge)
+	m.resent = maker.Count(telemetry.SitesResent)
 	return m, maker.Err()
 }
 
@@ -48,7 +54,8 @@ func (m *measures) observe(w *Watcher, since time.Time) (end func()) {
 			m.observeFlow(o, one.status(), labels[i], since, now, w.stale())
 		}
 		return nil
-	}, m.reachable, m.behind, m.full, m.stuck, m.silence, m.caughtUp, m.resumed)
+	}, m.reachable, m.behind, m.full, m.stuck, m.silence, m.caughtUp, m.resumed,
+		m.missing, m.originLacks, m.compared, m.resent)
 	if err != nil {
 		w.log.Warn("sites: not measured", "error", err)
 		return func() {}
@@ -60,6 +67,14 @@ func (m *measures) observe(w *Watcher, since time.Time) (end func()) {
 // number that stands still is not. The ages are as of now.
 func (m *measures) observeFlow(o metric.Observer, f Flow, label metric.MeasurementOption, since, now time.Time, stale time.Duration) {
 	o.ObserveInt64(m.resumed, int64(f.Resumed), label)
+	o.ObserveInt64(m.resent, int64(f.Resent), label)
+	if compared := f.Compared; compared.IsZero() {
+		o.ObserveFloat64(m.compared, now.Sub(since).Seconds(), label)
+	} else {
+		o.ObserveFloat64(m.compared, now.Sub(compared).Seconds(), label)
+		o.ObserveInt64(m.missing, int64(f.Missing), label)
+		o.ObserveInt64(m.originLacks, int64(f.OriginLacks), label)
+	}
 	if f.Looked.IsZero() || now.Sub(f.Looked) > stale {
 		return
 	}

@@ -3,7 +3,6 @@ package sites
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"codeberg.org/dataverket/messaging/topology"
@@ -37,6 +36,10 @@ type Comparison struct {
 	// Resent is how many of the missing ones the origin sent again, Gone how many it
 	// did not hold any more when it was asked.
 	Resent, Gone uint64
+
+	// Err says why the comparison, or sending again, ended before its time; "" if it
+	// did not. Only of Verify.
+	Err string
 
 	// Open tells that some windows could not be decided, because messages came
 	// meanwhile, or because too many are missing to be told at once.
@@ -109,43 +112,4 @@ func (o *watch) note(found Comparison, err error) {
 	if found.OriginLacks > 0 {
 		o.w.log.Warn("sites: the origin lacks messages that are here", "flow", o.Flow.String(), "stream", o.stream.Name, "lacks", found.OriginLacks)
 	}
-}
-
-// VerifyRequest says what Verify compares and does.
-type VerifyRequest struct {
-	// Since is how far back, 10 min to 7 d. Default 24 h. The origin goes back as far
-	// as its own Config.Horizon.
-	Since time.Duration
-	// Repair has what is missing sent again. Default: it is only counted.
-	Repair bool
-}
-
-// Verify compares the two ends of each flow that ends here, once and at once, while
-// Run runs. It returns what it found, in the order of Flows; a flow that could not be
-// compared has an error, joined, that begins with the flow.
-func (w *Watcher) Verify(ctx context.Context, r VerifyRequest) ([]Comparison, error) {
-	if r.Since == 0 {
-		r.Since = DefaultHorizon
-	}
-	if r.Since < minHorizon || r.Since > maxHorizon {
-		return nil, fmt.Errorf("sites: VerifyRequest.Since: %s is out of range; use %s to %s", r.Since, minHorizon, maxHorizon)
-	}
-	if !w.running.Load() {
-		return nil, ErrNotRunning
-	}
-	var all []Comparison
-	var errs []error
-	for _, one := range w.watched {
-		o := newCompared(w, one.arrival, r.Since)
-		found, err := o.reconcile(ctx, r.Repair)
-		for ctx.Err() == nil && errors.Is(err, errOnItsWay) {
-			wait(ctx, arrivalLook)
-			found, err = o.reconcile(ctx, r.Repair)
-		}
-		all = append(all, found)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("sites: %s: %s", one.Flow, reason(err)))
-		}
-	}
-	return all, errors.Join(errs...)
 }

@@ -34,11 +34,10 @@ type Watcher struct {
 	patience   time.Duration // noProgress, less in tests
 	calm       time.Duration // calm, less in tests
 
-	ran     atomic.Bool
-	running atomic.Bool
-	asker   *asker               // while Run runs
-	subs    []*nats.Subscription // to questions; the same
-	places  chan struct{}        // one for each question that is being answered
+	ran    atomic.Bool
+	asker  *asker               // while Run runs
+	subs   []*nats.Subscription // to questions; the same
+	places chan struct{}        // one for each question that is being answered
 
 	mu        sync.Mutex
 	silent    bool           // no more questions are taken
@@ -111,8 +110,6 @@ func (w *Watcher) Run(ctx context.Context) error {
 		watching.Go(func() { one.run(work) })
 		watching.Go(func() { newCompared(w, one.arrival, w.cfg.Horizon).run(work, one.hurry, one.note) })
 	}
-	w.running.Store(true)
-	defer w.running.Store(false)
 	select {
 	case <-ctx.Done():
 	case <-gone:

@@ -32,6 +32,25 @@ says 0. Exit code 3 when a flow is silent or stuck.
 			v.at.register(fs)
 			return v
 		},
+	}, {
+		path: "sites verify", summary: "find what the copies at a site lack, and have it sent again", needs: needsNATS,
+		about: `Compares the two ends of every flow that ends at this site, id by id where they
+differ. What is on its way is waited for. Exit code 3 when something is missing, or a
+flow could not be compared. With --repair what is missing is sent again from the
+origin's stream; the watchers do that by themselves every 30 s.
+
+` + sitesAbout,
+		examples: []string{
+			"dvmsg sites verify --file maskin.json --nats nats://nats.trd1:4222",
+			"dvmsg sites verify --since 72h --repair --file maskin.json --nats nats://nats.trd1:4222",
+		},
+		make: func(fs *flag.FlagSet) verb {
+			v := &sitesVerify{}
+			v.at.register(fs)
+			fs.DurationVar(&v.since, "since", sites.DefaultHorizon, "how far back to compare, a `DURATION` of 10m to 168h; the origin goes back as far as its watchers do")
+			fs.BoolVar(&v.repair, "repair", false, "have what is missing sent again; without it nothing changes")
+			return v
+		},
 	}}
 }
 

@@ -72,8 +72,8 @@ var (
 	ConsumerUnreadLimit = Metric{"dv.consumer.oldest.unread.age.limit", Gauge, "s", "Age at which the stream removes a message, read or not."}
 )
 
-// SitesReachable, SitesSilence, SitesBehind, SitesCaughtUpAge, SitesStuck, SitesFull
-// and SitesResumed are what a watcher of flows between sites measures, as their
+// SitesReachable, SitesSilence, SitesBehind, SitesCaughtUpAge, SitesStuck, SitesFull,
+// SitesResumed, SitesMissing, SitesOriginLacks, SitesResent and SitesComparedAge are what a watcher of flows between sites measures, as their
 // descriptions say. They are constant.
 var (
 	SitesReachable   = Metric{"dv.sites.reachable", Gauge, "{flow}", "1 if the origin of the flow answered the last question, else 0."}
@@ -82,6 +82,10 @@ var (
 	SitesCaughtUpAge = Metric{"dv.sites.caught_up.age", Gauge, "s", "Time since this site was last known to hold all that the origin held; since the watcher's start if it never was."}
 	SitesStuck       = Metric{"dv.sites.stuck", Gauge, "{flow}", "1 while the link works and the flow does not, else 0."}
 	SitesFull        = Metric{"dv.sites.full", Gauge, "{percent}", "Share of its limits that the stream at this site uses; at 100 copying waits."}
+	SitesMissing     = Metric{"dv.sites.missing", Gauge, "{message}", "Messages that the origin held and this site did not, at the last comparison of both; they are sent again."}
+	SitesOriginLacks = Metric{"dv.sites.origin_lacks", Gauge, "{message}", "Messages that this site held and the origin did not, at the last comparison of both."}
+	SitesComparedAge = Metric{"dv.sites.compared.age", Gauge, "s", "Time since both ends were last compared and all could be decided; since the watcher's start if never."}
+	SitesResent      = Metric{"dv.sites.resent", Counter, "{message}", "Messages that the origin sent again at this watcher's word."}
 	SitesResumed     = Metric{"dv.sites.resumed", Counter, "{resume}", "Times that this watcher made the stream ask its origin again."}
 )
 
@@ -94,6 +98,7 @@ func Metrics() []Metric {
 		ConsumerInFlight, ConsumerActive, ConsumerReady, ConsumerBreaker,
 		Consumed, ConsumerRedelivered, ConsumerRetries, ConsumerDead, ProcessDuration,
 		SitesReachable, SitesSilence, SitesBehind, SitesCaughtUpAge, SitesStuck, SitesFull, SitesResumed,
+		SitesMissing, SitesOriginLacks, SitesComparedAge, SitesResent,
 	}
 }
 
