@@ -32,6 +32,15 @@
 //     watcher makes it ask at once ([topology.Resume]), and again after 5 s, 10 s,
 //     20 s and so on, at most 60 s.
 //
+// # What a copy lacks
+//
+// An origin that was put back to an earlier state gives out its sequences again, and
+// what has one of those never comes by itself. So the watchers compare what both ends
+// hold every [Config].Compare, by the ids, and the origin sends again what is missing,
+// at most [Config].ResendRate messages a second. Flow.Missing, Resent and OriginLacks
+// tell of it; [Verify] does it once. What is sent again comes behind what came
+// meanwhile: the order of a key is not kept for it. docs/DATACENTERS.md has the whole.
+//
 // # Guarantees
 //
 //   - Any number of replicas may run at a site: all that they do may be done twice.
@@ -54,7 +63,11 @@
 // Besides what its relay and consumers need, the service's NATS user publishes to
 // dvsites.<other site>.> and subscribes to dvsites.<own site>.>. Of the JetStream API
 // it uses STREAM.INFO.<stream> and STREAM.MSG.GET.<stream> of the streams of its flows
-// at this site, and STREAM.UPDATE.<stream> of those that flows end in.
+// at this site, and STREAM.UPDATE.<stream> of those that flows end in. To compare it
+// reads both ends (CONSUMER.CREATE.<stream>.>, CONSUMER.MSG.NEXT.<stream>.>,
+// CONSUMER.INFO.<stream>.>, CONSUMER.DELETE.<stream>.>); to send again it publishes to
+// dv.xdr.<other site>.<service>.> and uses STREAM.INFO and STREAM.PURGE of the streams
+// of what is resent.
 //
 // # Errors
 //

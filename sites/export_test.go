@@ -1,6 +1,10 @@
 package sites
 
-import "time"
+import (
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
 
 // SetPatience changes how long a copy may get nothing before it is stuck. Before Run.
 func (w *Watcher) SetPatience(d time.Duration) { w.patience = d }
@@ -33,3 +37,33 @@ func ReadAnswer(data []byte) (last uint64, err error) {
 
 // ReplySite returns who waits for an answer.
 func ReplySite(reply string) string { return replySite(reply) }
+
+// Counted is an index without a stream.
+type Counted struct{ x index }
+
+// NewCounted returns an empty index of a flow's origin.
+func NewCounted() *Counted {
+	return &Counted{index{windows: map[kind]map[int64]*window{byID: {}, byStore: {}}, horizon: DefaultHorizon}}
+}
+
+// Add counts a message.
+func (c *Counted) Add(id string, seq uint64, stored time.Time) {
+	c.x.add(nats.Header{"Nats-Msg-Id": {id}}, seq, stored)
+}
+
+// Prune forgets what is before the horizon.
+func (c *Counted) Prune() { c.x.prune() }
+
+// Windows is how many windows there are, of ids with a time and of others.
+func (c *Counted) Windows() (byTime, others int) {
+	return len(c.x.windows[byID]), len(c.x.windows[byStore])
+}
+
+// Digest is the digest of all ids with a time, as text.
+func (c *Counted) Digest() string {
+	var all digest
+	for _, d := range c.x.digests(byID, 1, 0, 1<<40) {
+		all = all.plus(d)
+	}
+	return all.sum.text()
+}

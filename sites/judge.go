@@ -71,7 +71,7 @@ func (s sight) lost() bool { return s.origin != nil && s.ahead > 1 }
 func (o *watch) state(f Flow, s sight, now time.Time) (State, string) {
 	switch {
 	case s.lost():
-		return StateStuck, fmt.Sprintf("%s has lost what it gave: it ends at %d, and %d came from there; nothing new comes until it is beyond that",
+		return StateStuck, fmt.Sprintf("%s has lost what it gave: it ends at %d, and %d came from there; until it is beyond that, what it stores is sent again after a comparison",
 			f.From, s.origin.Last, s.before.seq)
 	case s.silent:
 		return o.unheardOf(f, s, now)
