@@ -34,7 +34,8 @@ Exit codes:
   1  failed; the error says what to do
   2  wrong usage; nothing was contacted
   3  differences found (migrate verify, topology verify, diff and server-config,
-     contracts lint, diff and breaking), or a flow that does not move (sites status)
+     contracts lint, diff and breaking), a flow that does not move (sites status), or
+     something that a site lacks (sites verify)
 `
 
 // writeHelp explains what words name: a command, a group or everything.
