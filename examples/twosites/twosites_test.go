@@ -31,7 +31,7 @@ func TestTwoSites(t *testing.T) {
 	file, err := os.Create(filepath.Join(t.TempDir(), "progress"))
 	require.NoError(t, err)
 	defer file.Close()
-	opts := options{events: 300, rate: 150, fault: 150 * time.Millisecond, servers: 1}
+	opts := options{events: 220, rate: 150, fault: 100 * time.Millisecond, servers: 1}
 	r, err := play(t.Context(), opts, progress.New(file))
 	require.NoError(t, err)
 	var out bytes.Buffer
@@ -46,8 +46,8 @@ func TestTwoSites(t *testing.T) {
 		require.Positive(t, f.RateDisturbed)
 		f.CaughtUp, f.RateDisturbed, f.RateUndisturbed, f.P99Disturbed, f.P99Undisturbed, f.Repeats = 0, 0, 0, 0, 0, 0
 		require.Equal(t, figures{Site: site,
-			AskedEvents: 300, AskedCommands: 28, Events: 300, Commands: 28, CopiedEvents: 300, CopiedCommands: 28,
-			OwnEffects: 300, OtherEffects: 300, Carried: 28}, f)
+			AskedEvents: 220, AskedCommands: 20, Events: 220, Commands: 20, CopiedEvents: 220, CopiedCommands: 20,
+			OwnEffects: 220, OtherEffects: 220, Carried: 20}, f)
 	}
 	var made int64
 	require.Len(t, r.struck, len(plan))

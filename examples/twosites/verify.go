@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // The queries behind the closing tables are constant.
@@ -57,8 +56,13 @@ type struck struct {
 	Made, Passed            int64
 }
 
+// queryer is a pool, or a transaction.
+type queryer interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
 // readReport counts, in the database that holds the facts.
-func readReport(ctx context.Context, facts *pgxpool.Pool) (*report, error) {
+func readReport(ctx context.Context, facts queryer) (*report, error) {
 	r := &report{}
 	rows, err := facts.Query(ctx, verifySQL)
 	if err != nil {
