@@ -32,10 +32,10 @@ type acks struct {
 // takes at most.
 const ackDelay = 500 * time.Microsecond
 
-// newAcks lets an eighth of the messages that may be in flight wait: the server
+// newAcks lets a quarter of the messages that may be in flight wait: the server
 // counts them as pending, and delivers so many fewer.
 func newAcks(inFlight int, send func(*message)) *acks {
-	a := &acks{most: max(1, min(inFlight/8, 64)), delay: ackDelay, send: send}
+	a := &acks{most: max(1, min(inFlight/4, 64)), delay: ackDelay, send: send}
 	a.timer = time.AfterFunc(time.Hour, a.flush)
 	a.timer.Stop()
 	return a

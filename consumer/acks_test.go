@@ -16,7 +16,7 @@ import (
 func TestAcksGoTogetherAndAFewAtATime(t *testing.T) {
 	t.Parallel()
 	var sent []int
-	a := consumer.NewAcks(80, time.Hour, func(n int) { sent = append(sent, n) })
+	a := consumer.NewAcks(40, time.Hour, func(n int) { sent = append(sent, n) })
 	for n := range 9 {
 		a.Add(n, 0)
 	}
@@ -72,7 +72,7 @@ func TestAckDoesNotWaitForAHandlerThatTakesLong(t *testing.T) {
 func TestAckOfASlowHandlerDoesNotWait(t *testing.T) {
 	t.Parallel()
 	var sent []int
-	a := consumer.NewAcks(80, time.Hour, func(n int) { sent = append(sent, n) })
+	a := consumer.NewAcks(40, time.Hour, func(n int) { sent = append(sent, n) })
 	a.Add(0, time.Second)
 	require.Empty(t, sent)
 	a.Add(1, time.Hour)

@@ -192,10 +192,13 @@ func (j *job) decode(durable string, from origin) error {
 	if err != nil {
 		return err
 	}
-	site, remote := j.m.header().Get(envelope.HeaderSite), false
+	var site string
+	var remote bool
 	var siteErr error
 	if j.letter == "" {
 		site, remote, siteErr = from.of(j.m.header())
+	} else {
+		site = j.m.header().Get(envelope.HeaderSite)
 	}
 	if err := errors.Join(env.CheckSubject(on), env.CheckHeader(j.m.header()), siteErr); err != nil {
 		return err

@@ -245,4 +245,4 @@ func cutHeader(text string) (name, value, rest, reason string) {
 }
 
 // sameFold compares ASCII names without case; the length rules most pairs out.
-func sameFold(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
+func sameFold(a, b string) bool { return a == b || len(a) == len(b) && strings.EqualFold(a, b) }
