@@ -296,6 +296,32 @@ func TestResumeIsHarmlessWhereNothingIsWrong(t *testing.T) {
 	require.Empty(t, changes)
 }
 
+// While a release is rolled out, a watcher of the older one has the older declaration
+// and may make the copy ask again: what the newer one declared stays, or events of
+// the entity that it added would be passed over in silence.
+func TestResumeWithAnOlderDeclarationTakesNothingAway(t *testing.T) {
+	t.Parallel()
+	flow := bothWays()[0]
+	flow.Entities = []string{"rack", "server"}
+	s := dvtest.Sites(t, flow)
+	a, b := ends(t, s, 1)
+	flow.Entities = []string{"rack"}
+	older := s.Network().StreamOf(flow)
+	require.NoError(t, topology.Resume(t.Context(), b.conn.JetStream(), older))
+	a.publish(t, 5)
+	b.requireHolds(t, copyAtB, a)
+
+	// A stream that has lost its sources has nothing to keep.
+	declared := s.Network().StreamOf(s.Network().Flows[0])
+	cfg := declared.Config()
+	cfg.Sources, cfg.Subjects = nil, []string{"$DV." + cfg.Name}
+	_, err := b.conn.JetStream().UpdateStream(t.Context(), cfg)
+	require.NoError(t, err)
+	a.publish(t, 5)
+	require.NoError(t, topology.Resume(t.Context(), b.conn.JetStream(), declared))
+	b.requireHolds(t, copyAtB, a)
+}
+
 // A copy whose sources somebody removed, or changed, is found and put right.
 func TestVerifyFindsASourceThatIsNotAsDeclaredAndApplyPutsItRight(t *testing.T) {
 	t.Parallel()

@@ -19,6 +19,10 @@ import (
 // has no sources, Verify says so, and Resume with the declaration, or Apply, puts
 // them back.
 //
+// What it puts back is what the server had, and of s only the sources that the server
+// had not: while a release is rolled out, replicas of the older one call it with the
+// older declaration. To make a stream as declared is for Apply.
+//
 // It needs the rights STREAM.INFO.<stream> and STREAM.UPDATE.<stream> of the
 // JetStream API. A stream without declared sources is left alone.
 func Resume(ctx context.Context, js jetstream.JetStream, s Stream) error {
@@ -33,6 +37,9 @@ func Resume(ctx context.Context, js jetstream.JetStream, s Stream) error {
 		return err
 	}
 	with, err := merge(current, s.Config(), []string{"sources", "subjects"})
+	if err == nil {
+		err = keepSources(with, current)
+	}
 	if err != nil {
 		return fmt.Errorf("topology: %s: %w", what, err)
 	}
@@ -53,4 +60,42 @@ func Resume(ctx context.Context, js jetstream.JetStream, s Stream) error {
 		}
 	}
 	return nil
+}
+
+// keepSources gives next the sources that current has, as they are, and behind them
+// those of next that current has not.
+func keepSources(next, current document) error {
+	var had, declared []json.RawMessage
+	if text := current["sources"]; text != nil {
+		if err := json.Unmarshal(text, &had); err != nil {
+			return fmt.Errorf("read the sources that the server has: %w", err)
+		}
+	}
+	if err := json.Unmarshal(next["sources"], &declared); err != nil {
+		return err
+	}
+	names := map[string]bool{}
+	for _, source := range had {
+		names[sourceName(source)] = true
+	}
+	for _, source := range declared {
+		if !names[sourceName(source)] {
+			had = append(had, source)
+		}
+	}
+	all, err := json.Marshal(had)
+	next["sources"] = all
+	return err
+}
+
+// sourceName tells the sources of a stream apart: by stream and site.
+func sourceName(source json.RawMessage) string {
+	var named struct {
+		Name     string `json:"name"`
+		External struct {
+			API string `json:"api"`
+		} `json:"external"`
+	}
+	_ = json.Unmarshal(source, &named) // what is none has no name, and is kept
+	return named.External.API + " " + named.Name
 }
