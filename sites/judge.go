@@ -54,12 +54,17 @@ func (o *watch) measure(f *Flow, s sight, now time.Time) {
 		if f.Behind == 0 && s.ahead == 0 {
 			f.CaughtUp = s.began
 		}
-	case s.origin != nil && o.position.seq == 0:
+	case s.origin != nil && o.position.seq == 0 && (s.stream.State.LastSeq == 0 || !s.heard):
 		// The server's count begins at 0 when it begins to ask (measured: 0 with 99
 		// to come).
 		f.Behind = s.origin.Behind
 	case s.heard:
 		f.Behind = s.source.Lag
+		if s.origin != nil && o.position.none && f.Behind == 0 && now.Sub(o.moved) >= o.w.patience {
+			// What came by the flow is gone from our stream, by its age or by a purge,
+			// so that there is nothing to compare. More would have come by now.
+			f.CaughtUp = s.began
+		}
 	}
 }
 

@@ -208,6 +208,67 @@ func TestAFlowOfCommandsIsMeasuredAmongTheLocalOnes(t *testing.T) {
 	}
 }
 
+// A watcher that starts finds the last message of the flow below more local ones than
+// one look reads.
+func TestAFlowOfCommandsIsFoundBelowManyLocalOnes(t *testing.T) {
+	t.Parallel()
+	flow := topology.Flow{From: dvtest.SiteA, To: dvtest.SiteB, Cargo: topology.CargoCommands, Service: subject.Maskin}
+	_, a, b := ends(t, flow)
+	a.watcher(t, fast())
+	for range 3 {
+		_, err := a.conn.JetStream().Publish(t.Context(), "dv.xdc.dc2.maskin.cmd.resize", nil)
+		require.NoError(t, err)
+	}
+	requireHolds(t, b, "DV_MASKIN_CMD", 3)
+	for range 2200 {
+		_, err := b.conn.JetStream().PublishAsync("dv.maskin.cmd.resize", nil)
+		require.NoError(t, err)
+	}
+	requireHolds(t, b, "DV_MASKIN_CMD", 2203)
+	stuck := ""
+	w := b.watcherWith(t, fast(), func(w *sites.Watcher) { w.SetPatience(50 * time.Millisecond) })
+	requireFlow(t, w, "complete", func(f sites.Flow) bool {
+		if f.State == sites.StateStuck {
+			stuck = f.Err
+		}
+		return moving(f) && !f.CaughtUp.IsZero()
+	})
+	require.Empty(t, stuck)
+}
+
+// The copy may keep what it got for a shorter time than the origin does, and a watcher
+// that starts then has nothing to compare.
+func TestACopyOfWhichNothingIsLeftIsNotStuck(t *testing.T) {
+	t.Parallel()
+	_, a, b := ends(t, eventsToB())
+	a.watcher(t, fast())
+	a.publish(t, 5, "server")
+	requireHolds(t, b, copyAtB, 5)
+	stream, err := b.conn.JetStream().Stream(t.Context(), copyAtB)
+	require.NoError(t, err)
+	require.NoError(t, stream.Purge(t.Context()))
+	stuck := ""
+	w := b.watcherWith(t, fast(), func(w *sites.Watcher) { w.SetPatience(200 * time.Millisecond) })
+	requireFlow(t, w, "complete", func(f sites.Flow) bool {
+		if f.State == sites.StateStuck {
+			stuck = f.Err
+		}
+		return moving(f) && !f.CaughtUp.IsZero()
+	})
+	require.Empty(t, stuck)
+	a.publish(t, 1, "server")
+	requireFlow(t, w, "compared again", func(f sites.Flow) bool { return moving(f) && f.Behind == 0 })
+}
+
+// requireHolds waits until a stream of the site holds n messages.
+func requireHolds(t *testing.T, e *end, name string, n uint64) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		s, err := e.conn.JetStream().Stream(t.Context(), name)
+		return err == nil && s.CachedInfo().State.Msgs == n
+	}, soon, tick, name)
+}
+
 func TestAFlowOfTaskEventsIsMeasured(t *testing.T) {
 	t.Parallel()
 	s := dvtest.Sites(t, topology.Flow{From: dvtest.SiteA, To: dvtest.SiteB, Cargo: topology.CargoTasks, Service: subject.Maskin})

@@ -52,7 +52,9 @@ type Flow struct {
 	// stream count too, so that it is an upper bound.
 	Behind uint64
 	// CaughtUp is the newest moment at which the copy is known, by comparison, to have
-	// held all that the origin held. Zero: none is known.
+	// held all that the origin held. Where nothing of the flow is left in the stream
+	// here, so that there is nothing to compare, it is when the origin answered, its
+	// stream was heard of, and 10 s had brought nothing. Zero: none is known.
 	CaughtUp time.Time
 	// Full is how full the stream at this site is, 0 to 1. At 1 copying waits.
 	// 0 without a limit.
