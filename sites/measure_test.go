@@ -73,7 +73,11 @@ func TestAWatcherMeasuresItsFlows(t *testing.T) {
 // A number that nobody has looked at is no number.
 func TestWhatIsNotKnownIsNotMeasured(t *testing.T) {
 	t.Parallel()
-	s, _, b := ends(t, eventsToB())
+	s, a, b := ends(t, eventsToB())
+	a.watcher(t, fast())
+	before, end := b.stoppable(t, fast())
+	requireFlow(t, before, "the other site's watcher is known here", moving)
+	end()
 	s.BlackHole()
 	reader := sdkmetric.NewManualReader()
 	cfg := fast()
