@@ -46,5 +46,5 @@ func TestIDsAreOfVersion7AndIncreaseWithinAProcess(t *testing.T) {
 		}
 	}
 	require.Len(t, seen, writers*each)
-	require.Len(t, tails, writers*each, "62 random bits do not repeat")
+	require.Len(t, tails, writers*each, "the random bits do not repeat")
 }
