@@ -60,7 +60,8 @@ func TestWhatIsSentAgainHasItsEffectOnce(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()
 	t.Cleanup(func() { cancel(); require.NoError(t, <-ended) })
-	w := b.watcher(t, compares())
+	// What is lost comes to the copy once more, which drops it as a repeat.
+	w := b.watcherWith(t, compares(), func(w *sites.Watcher) { w.SetCalm(300 * time.Millisecond) })
 	a.watcher(t, compares()) // also while its site is put back
 
 	before := s.A().Snapshot(t)
