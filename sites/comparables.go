@@ -115,7 +115,7 @@ func (w *Watcher) answerIDs(ctx context.Context, d departure, q idsQuestion) (id
 // inWindow reports whether a message may be in a window of a minute. Of the windows
 // of kind byStore some are in one of byID, too, and that does no harm.
 func inWindow(k kind, at int64, id string, stored time.Time) bool {
-	if id == "" || len(id) > maxID {
+	if !plainID(id) {
 		return false
 	}
 	if k == byStore {

@@ -46,6 +46,9 @@ func TestIDsWithoutATimeAreInWindowsOfTheOriginsClock(t *testing.T) {
 		uuid.NewString():                    {0, 1},
 		"maskin-4711":                       {0, 1},
 		"":                                  {0, 0},
+		"<b>":                               {0, 0}, // needs an escape in JSON
+		"a b":                               {0, 0},
+		"ærlig":                             {0, 0},
 		strings.Repeat("x", 129):            {0, 0},
 	} {
 		byTime, others := counted(now, id).Windows()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -175,8 +176,8 @@ func (x *index) read(ctx context.Context, stream jetstream.Stream) (done bool, e
 func (x *index) add(h nats.Header, seq uint64, stored time.Time) {
 	id := h.Get(envelope.HeaderMsgID)
 	x.anchor, x.anchorID = seq, id
-	if !x.came(h) || id == "" || len(id) > maxID {
-		return // WIRE.md demands an id; what has none cannot be compared
+	if !x.came(h) || !plainID(id) {
+		return
 	}
 	named, timed := idTime(id)
 	if off := named.Sub(stored); timed && off > -2*maxHorizon && off < 2*maxHorizon {
@@ -204,6 +205,15 @@ func (x *index) came(h nats.Header) bool {
 		return true
 	}
 	return false
+}
+
+// plainID reports whether an id is one that sites tell each other: 1 to maxID
+// visible characters that need no escape in JSON, so that a page of them has a bound.
+// WIRE.md demands more of an id.
+func plainID(id string) bool {
+	return id != "" && len(id) <= maxID && !strings.ContainsFunc(id, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune("\"\\<>&", r)
+	})
 }
 
 func (x *index) window(k kind, at int64) *window {

@@ -124,7 +124,7 @@ func rollBack(t *testing.T, s *dvtest.TwoSites, a, b *end, lost int) {
 
 // The promise of the package: sourcing does not survive an origin that was put back,
 // what it stores on the sequences it gives out again never comes by itself, and the
-// watchers bring it.
+// watchers bring it. A row of docs/DELIVERY.md.
 func TestWhatARolledBackOriginStoresAnewArrivesWithoutAnOperator(t *testing.T) {
 	t.Parallel()
 	s, a, b := ends(t, eventsToB())
@@ -163,6 +163,7 @@ func TestWithoutWatchersARolledBackOriginIsNotNoticed(t *testing.T) {
 	require.False(t, slices.ContainsFunc(b.held(t, copyAtB), func(id string) bool { return slices.Contains(anew, id) }))
 }
 
+// A row of docs/DELIVERY.md.
 func TestADestinationThatWasPutBackIsCompleteAgain(t *testing.T) {
 	t.Parallel()
 	s, a, b := ends(t, eventsToB())
@@ -181,6 +182,7 @@ func TestADestinationThatWasPutBackIsCompleteAgain(t *testing.T) {
 	b.requireOnce(t, copyAtB)
 }
 
+// A row of docs/DELIVERY.md.
 func TestCommandsAreReconciledToo(t *testing.T) {
 	t.Parallel()
 	flow := topology.Flow{From: dvtest.SiteA, To: dvtest.SiteB, Cargo: topology.CargoCommands, Service: subject.Maskin}

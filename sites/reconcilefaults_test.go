@@ -54,7 +54,7 @@ func TestNothingIsSentAgainThatIsOnItsWay(t *testing.T) {
 }
 
 // Copying waits for a stream that is full. So does what is sent again, or it would
-// be sent again and again.
+// be sent again and again. A row of docs/DELIVERY.md.
 func TestAFullDestinationWaitsAndLosesNothing(t *testing.T) {
 	t.Parallel()
 	s, a, b := ends(t, eventsToB())
@@ -78,7 +78,8 @@ func TestAFullDestinationWaitsAndLosesNothing(t *testing.T) {
 }
 
 // Everything may be done twice: by two watchers at each site, and again by one that
-// follows another that ended in the middle, as its server did.
+// follows another that ended in the middle, as its server did. A row of
+// docs/DELIVERY.md.
 func TestSendingAgainMayBeAskedTwiceAndMayEndInTheMiddle(t *testing.T) {
 	t.Parallel()
 	s, a, b := ends(t, eventsToB())

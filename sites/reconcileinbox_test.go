@@ -31,7 +31,8 @@ var provisioned = envelope.MustEvent[serverV1](envelope.EventSpec{
 })
 
 // What is sent again passes a service's own consumer: its origin is the site that
-// published it, and its effect is there once, also of what came twice.
+// published it, and its effect is there once, also of what came twice. A row of
+// docs/DELIVERY.md.
 func TestWhatIsSentAgainHasItsEffectOnce(t *testing.T) {
 	t.Parallel()
 	s, a, b := ends(t, eventsToB())
