@@ -65,13 +65,14 @@ type comparison struct {
 type difference struct {
 	lacking []heldID // what the destination has not
 	lacks   uint64   // what the origin has not
-	open    bool     // something could not be decided yet
+	young   bool     // a window was left for the next comparison
+	more    bool     // there is more that is lacking
 }
 
 func (d *difference) join(e difference) {
 	d.lacking = append(d.lacking, e.lacking...)
 	d.lacks += e.lacks
-	d.open = d.open || e.open
+	d.young, d.more = d.young || e.young, d.more || e.more
 }
 
 // compare finds what the two ends have not.
@@ -140,7 +141,7 @@ func (c *comparison) span(ctx context.Context, k kind, width, from, until int64)
 			continue
 		}
 		if len(all.lacking) >= maxLacking {
-			all.open = true
+			all.more = true
 			break
 		}
 		var one difference
@@ -148,7 +149,7 @@ func (c *comparison) span(ctx context.Context, k kind, width, from, until int64)
 		case width > 1:
 			one, err = c.span(ctx, k, 1, max(at, from), min(at+width, until))
 		case !fresh && time.Since(timeOf(at+1)) < young:
-			one.open = true
+			one.young = true
 		default:
 			one, err = c.ids(ctx, here, at >= complete)
 		}
@@ -156,7 +157,7 @@ func (c *comparison) span(ctx context.Context, k kind, width, from, until int64)
 		if err != nil {
 			return all, err
 		}
-		if len(one.lacking) == 0 && !one.open {
+		if len(one.lacking) == 0 && !one.young {
 			pair.lacks = one.lacks
 			c.equal[here] = pair
 		}

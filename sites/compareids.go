@@ -31,7 +31,7 @@ func (c *comparison) ids(ctx context.Context, at place, complete bool) (differen
 			return all, err
 		}
 		if len(all.lacking) >= maxLacking {
-			all.open = true
+			all.more = true
 			return all, nil
 		}
 		after, first = next, false

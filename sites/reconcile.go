@@ -41,9 +41,9 @@ type Comparison struct {
 	// did not. Only of Verify.
 	Err string
 
-	// Open tells that some windows could not be decided, because messages came
-	// meanwhile, or because too many are missing to be told at once.
-	Open bool
+	// More tells that more are missing than one comparison counts, 50,000 or a few
+	// more.
+	More bool
 }
 
 // run compares the flow's two ends every Config.Compare, until ctx ends.
@@ -76,7 +76,7 @@ func (o *compared) reconcile(ctx context.Context, repair bool) (Comparison, erro
 	c, all, err := o.compare(ctx)
 	found := Comparison{
 		Flow: o.Flow, From: timeOf(c.from), Windows: c.windows,
-		Missing: uint64(len(all.lacking)), OriginLacks: all.lacks, Open: all.open,
+		Missing: uint64(len(all.lacking)), OriginLacks: all.lacks, More: all.more,
 	}
 	if len(all.lacking) == 0 && err == nil {
 		o.sent, o.jump = "", 0
@@ -101,7 +101,7 @@ func (o *watch) note(found Comparison, err error) {
 	switch {
 	case err != nil:
 		o.flow.CompareErr = reason(err)
-	case !found.Open:
+	case !found.More:
 		o.flow.Compared = time.Now()
 	}
 	o.mu.Unlock()

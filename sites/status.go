@@ -63,7 +63,8 @@ type Flow struct {
 	Resumed uint64
 
 	// Compared is when both ends were last compared, message by message as far as
-	// they differ, and all could be decided. Zero: not yet.
+	// they differ; what is younger than a minute is left for the next comparison while
+	// messages come. Zero: not yet.
 	Compared time.Time
 	// Missing is how many messages that the origin holds were not here at the last
 	// comparison. They are sent again, and the next comparison looks for them.

@@ -57,7 +57,7 @@ func (v *sitesVerify) run(ctx context.Context, c *call) error {
 			r.Flows = append(r.Flows, siteComparison{
 				From: f.Flow.From, To: f.Flow.To, Cargo: f.Flow.Cargo, Service: f.Flow.Service, Since: f.From.UTC(),
 				Missing: f.Missing, OriginLacks: f.OriginLacks, Resent: f.Resent, Gone: f.Gone,
-				Complete: f.Err == "" && !f.Open, Error: f.Err, flow: f.Flow.String(),
+				Complete: f.Err == "" && !f.More, Error: f.Err, flow: f.Flow.String(),
 			})
 		}
 		return err
