@@ -84,7 +84,7 @@ var (
 	SitesFull        = Metric{"dv.sites.full", Gauge, "{percent}", "Share of its limits that the stream at this site uses; at 100 copying waits."}
 	SitesMissing     = Metric{"dv.sites.missing", Gauge, "{message}", "Messages that the origin held and this site did not, at the last comparison of both; they are sent again."}
 	SitesOriginLacks = Metric{"dv.sites.origin_lacks", Gauge, "{message}", "Messages that this site held and the origin did not, at the last comparison of both."}
-	SitesComparedAge = Metric{"dv.sites.compared.age", Gauge, "s", "Time since both ends were last compared and all could be decided; since the watcher's start if never."}
+	SitesComparedAge = Metric{"dv.sites.compared.age", Gauge, "s", "Time since both ends were last compared; since the watcher's start if never."}
 	SitesResent      = Metric{"dv.sites.resent", Counter, "{message}", "Messages that the origin sent again at this watcher's word."}
 	SitesResumed     = Metric{"dv.sites.resumed", Counter, "{resume}", "Times that this watcher made the stream ask its origin again."}
 )
