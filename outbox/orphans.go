@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
@@ -35,7 +37,8 @@ type OrphanQuery struct {
 	// that of the backup that the database was restored from, or earlier. Required.
 	Since time.Time
 	// Stream is the only stream that is read. Default: the service's events, the
-	// commands of every service, the task events, and what the outbox publishes to.
+	// commands of every service, those that wait for other sites, the task events, and
+	// what the outbox publishes to.
 	Stream string
 	// Max is how many orphans are described; all are counted. Default: 1,000.
 	Max int
@@ -140,15 +143,31 @@ func (s *orphanSearch) streams(ctx context.Context) ([]string, error) {
 	for _, service := range subject.Services() {
 		names = append(names, topology.StreamName(service, topology.ClassCommands))
 	}
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return nil, err
-		}
-		names = append(names, name)
+	known, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, err
 	}
+	outgoing, err := s.outgoing(ctx)
+	names = slices.Concat(names, known, outgoing)
 	slices.Sort(names)
-	return slices.Compact(names), rows.Err()
+	return slices.Compact(names), err
+}
+
+// outgoing are the streams in which commands wait for other sites. Which sites there
+// are, only the server knows here.
+func (s *orphanSearch) outgoing(ctx context.Context) (names []string, err error) {
+	bounded, cancel := context.WithTimeout(ctx, orphanTimeout)
+	defer cancel()
+	list := s.js.StreamNames(bounded, jetstream.WithStreamListSubject("dv.xdc.>"))
+	for name := range list.Name() {
+		if strings.Contains(name, "_CMD_TO_") {
+			names = append(names, name)
+		}
+	}
+	if err := list.Err(); err != nil {
+		return nil, fmt.Errorf("list the streams of commands to other sites: %w", err)
+	}
+	return names, nil
 }
 
 // sent is a message of the service in a stream.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"codeberg.org/dataverket/messaging/envelope"
@@ -116,4 +117,20 @@ func TestASearchForOrphansSaysAllThatIsMissing(t *testing.T) {
 	b := setup(t)
 	_, err = outbox.FindOrphans(t.Context(), b.pool, b.js, "", outbox.OrphanQuery{Service: subject.Maskin, Since: time.Now(), Stream: "DV_ODD"})
 	require.ErrorContains(t, err, "DV_ODD")
+}
+
+// Commands to another site wait in a stream of their own, which a restored outbox may
+// know nothing of.
+func TestACommandToAnotherSiteIsAnOrphanToo(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const waiting = "DV_NETT_CMD_TO_TRD1"
+	_, err := b.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: waiting, Subjects: []string{"dv.xdc.trd1.nett.cmd.*"}})
+	require.NoError(t, err)
+	m := nats.NewMsg("dv.xdc.trd1.nett.cmd.provision")
+	m.Header = nats.Header{envelope.HeaderSource: {"maskin"}, envelope.HeaderMsgID: {"01890a5d-ac96-774b-bcce-b302099a8057"}}
+	_, err = b.js.PublishMsg(t.Context(), m)
+	require.NoError(t, err)
+	require.Equal(t, []outbox.OrphanCount{{Stream: waiting, Ours: 1, Orphans: 1, Read: 1}},
+		b.orphans(t, outbox.OrphanQuery{Since: time.Now().Add(-time.Hour)}).Streams)
 }
