@@ -281,6 +281,7 @@ func TestAServerThatLeaksOrStarvesAFlowIsRefused(t *testing.T) {
 		"more than the flows need": {"osl1", replace(`"\$JS.S.>"\n`, "\"$$JS.S.>\"\n\"$$JS.API.>\"\n"), "user leaf_trd1.publish.allow", topology.FaultLeak},
 		"no permissions":           {"osl1", replace(`(?s)permissions \{.*?\n        \}\n`, "\n"), "user leaf_trd1.publish", topology.FaultLeak},
 		"no deny list of a user":   {"osl1", replace(`deny: .*\n`, "\n"), "user leaf_trd1.publish.deny", topology.FaultDenyList},
+		"a deny list of too much":  {"osl1", replace(`deny: \["dv.>"\]`, `deny: ["dv.>", "$$JS.FC.>"]`), "user leaf_trd1.publish.deny", topology.FaultAllowList},
 		"no user":                  {"osl1", replace(`leaf_trd1`, "somebody"), "user leaf_trd1", topology.FaultAllowList},
 		"a user without password":  {"osl1", func(s string) string { return s + "no_auth_user: x\n" }, "no_auth_user", topology.FaultLeak},
 	} {

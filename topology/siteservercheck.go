@@ -103,11 +103,31 @@ func checkRight(f *faults, field string, want []string, right any) {
 			f.site(FaultAllowList, field+".allow", fmt.Sprintf("add %q", subject), "lacks what a flow needs")
 		}
 	}
+	for _, denied := range deny {
+		hit := slices.IndexFunc(want, func(subject string) bool { return subjectsOverlap(denied, subject) })
+		if hit >= 0 && len(allow) > 0 {
+			f.site(FaultAllowList, field+".deny", "remove it", "%.200q takes away %q, which a flow needs, although it is allowed", denied, want[hit])
+		}
+	}
 	for _, subject := range allow {
 		if !slices.Contains(want, subject) {
 			f.site(FaultLeak, field+".allow", "remove it, or declare the flow that needs it", "%.200q is more than the flows need", subject)
 		}
 	}
+}
+
+// subjectsOverlap reports whether some subject is of both: * is any token, > the rest.
+func subjectsOverlap(a, b string) bool {
+	as, bs := strings.Split(a, "."), strings.Split(b, ".")
+	for i := range min(len(as), len(bs)) {
+		switch {
+		case as[i] == ">" || bs[i] == ">":
+			return true
+		case as[i] != bs[i] && as[i] != "*" && bs[i] != "*":
+			return false
+		}
+	}
+	return len(as) == len(bs)
 }
 
 // findUser looks in all accounts and in the authorization blocks.
