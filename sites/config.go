@@ -1,12 +1,14 @@
 package sites
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
+
+	"codeberg.org/dataverket/messaging/internal/bounds"
 )
 
 // Defaults of a Config.
@@ -72,55 +74,26 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	setDefault(&c.Every, DefaultEvery)
-	setDefault(&c.Silent, DefaultSilent)
-	setDefault(&c.AskTimeout, DefaultAskTimeout)
-	setDefault(&c.Compare, DefaultCompare)
-	setDefault(&c.Horizon, DefaultHorizon)
-	setDefault(&c.ResendRate, DefaultResendRate)
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
+	c.Every = cmp.Or(c.Every, DefaultEvery)
+	c.Silent = cmp.Or(c.Silent, DefaultSilent)
+	c.AskTimeout = cmp.Or(c.AskTimeout, DefaultAskTimeout)
+	c.Compare = cmp.Or(c.Compare, DefaultCompare)
+	c.Horizon = cmp.Or(c.Horizon, DefaultHorizon)
+	c.ResendRate = cmp.Or(c.ResendRate, DefaultResendRate)
+	c.Logger = cmp.Or(c.Logger, slog.Default())
 	return c
 }
 
 // faults returns all that is wrong with c, defaults filled in.
 func (c Config) faults() []error {
-	faults := check([]bound{
-		{"Every", c.Every, 10 * time.Millisecond, time.Minute, "each look asks over the link"},
-		{"Silent", c.Silent, 1500 * time.Millisecond, time.Minute, "the other server sends a sign of life every second"},
-		{"AskTimeout", c.AskTimeout, 10 * time.Millisecond, time.Minute, "a look waits for it"},
-		{"Compare", c.Compare, 100 * time.Millisecond, time.Hour, "each comparison reads at both sites"},
-		{"Horizon", c.Horizon, minHorizon, maxHorizon, "events are kept for 7 days"},
-	})
-	if c.ResendRate < 1 || c.ResendRate > maxResendRate {
-		faults = append(faults, fmt.Errorf("sites: Config.ResendRate: %d is out of range; use 1 to %d messages a second", c.ResendRate, maxResendRate))
-	}
-	return faults
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
-}
-
-// bound is the range of a duration of a Config.
-type bound struct {
-	field          string
-	value, low, hi time.Duration
-	why            string
-}
-
-// check returns a fault for each field out of its range.
-func check(bounds []bound) (faults []error) {
-	for _, b := range bounds {
-		if b.value < b.low || b.value > b.hi {
-			faults = append(faults, fmt.Errorf("sites: Config.%s: %s is out of range; use %s to %s (%s)", b.field, b.value, b.low, b.hi, b.why))
-		}
-	}
-	return faults
+	return bounds.Check("sites: Config.",
+		bounds.Of("Every", c.Every, 10*time.Millisecond, time.Minute, "each look asks over the link"),
+		bounds.Of("Silent", c.Silent, 1500*time.Millisecond, time.Minute, "the other server sends a sign of life every second"),
+		bounds.Of("AskTimeout", c.AskTimeout, 10*time.Millisecond, time.Minute, "a look waits for it"),
+		bounds.Of("Compare", c.Compare, 100*time.Millisecond, time.Hour, "each comparison reads at both sites"),
+		bounds.Of("Horizon", c.Horizon, minHorizon, maxHorizon, "events are kept for 7 days"),
+		bounds.Of("ResendRate", c.ResendRate, 1, maxResendRate, "messages a second"),
+	)
 }
 
 // errNoConnection is the fault of a nil connection.
