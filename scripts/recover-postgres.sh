@@ -39,7 +39,9 @@ if "$command" outbox status | grep -q " leads (term "; then
 	exit 1
 fi
 do_it outbox orphans --service "$service" --since "$backup"
-"$command" outbox orphans --service "$service" --since "$backup" --json --limit 100000 >"orphans-$service.json"
+# The list of an earlier run stays until this one is whole.
+"$command" outbox orphans --service "$service" --since "$backup" --json --limit 100000 >"orphans-$service.json.part"
+mv "orphans-$service.json.part" "orphans-$service.json"
 echo "orphans-$service.json has them all: keep it"
 # shellcheck disable=SC2086 # empty or one word
 do_it inbox revive --service "$service" --reason "$reason" $dry
