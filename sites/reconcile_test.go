@@ -211,3 +211,36 @@ func TestCommandsAreReconciledToo(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "dv.maskin.cmd.resize", last.Subject)
 }
+
+// What a watcher remembers of a stream does not outlive the stream, also where that
+// has grown beyond what was read of it since.
+func TestAnOriginThatGrewBeyondWhatItLostIsReadAnew(t *testing.T) {
+	t.Parallel()
+	s, a, b := ends(t, eventsToB())
+	before := s.A().Snapshot(t)
+	s.AwaitFlows(t)
+	a.watcher(t, fast()) // which compares nothing: no flow ends there
+	verify := func() sites.Comparison {
+		var found []sites.Comparison
+		require.Eventually(t, func() bool {
+			var err error
+			found, err = sites.Verify(t.Context(), b.conn, s.Network(), dvtest.SiteB, fast(), false)
+			require.NoError(t, err)
+			return found[0].Err == ""
+		}, soon, tick)
+		return found[0]
+	}
+	lost := newIDs(10)
+	a.store(t, lost...)
+	b.requireHeld(t, copyAtB, lost...)
+	require.Zero(t, verify().Missing)
+	s.A().RollBack(t, before)
+	s.AwaitFlows(t)
+	anew := newIDs(12)
+	a.store(t, anew...)
+	b.requireHeld(t, copyAtB, anew[10:]...) // on sequences that were never given out
+	found := verify()
+	require.EqualValues(t, 10, found.Missing)
+	require.EqualValues(t, 10, found.OriginLacks)
+	require.Zero(t, found.Resent, "nobody asked for that")
+}
