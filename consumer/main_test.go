@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"codeberg.org/dataverket/messaging/internal/natsserver"
 )
 
 // The test binary is also the processes that a message or a test kills.
@@ -30,8 +32,6 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, orderedChild())
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgxpool.(*Pool).backgroundHealthCheck"),
-		// The server's, after a source was removed: it waits 10 s for an answer.
-		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*stream).tryDeleteSourcingConsumer.func1"))
+	goleak.VerifyTestMain(m, natsserver.StillWaiting(
+		goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgxpool.(*Pool).backgroundHealthCheck"))...)
 }

@@ -36,6 +36,8 @@ func TestKeysKeepTheirOrderAcrossALinkThatIsCut(t *testing.T) {
 	const keys, each = 20, 30
 	s := dvtest.Sites(t, maskinToB())
 	origin := setupOn(t, s.A().Connect(t).JetStream())
+	_, err := origin.js.CreateStream(t.Context(), s.Network().ResentOf(maskinToB()).Config())
+	require.NoError(t, err)
 	l := ledgerOn(t, setupOn(t, s.B().Connect(t).JetStream(), func(c *topology.Consumer) {
 		c.Stream, c.MaxAckPending = s.Network().StreamOf(maskinToB()), 400
 	}))

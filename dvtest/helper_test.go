@@ -9,15 +9,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"codeberg.org/dataverket/messaging/internal/natsserver"
 )
 
 func TestMain(m *testing.M) {
-	// What a server asked another site and is not answered, because the link was
-	// cut or the right is missing, it waits for up to 30 s, beyond its own end.
-	const stream = "github.com/nats-io/nats-server/v2/server.(*stream)."
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction(stream+"trySetupSourceConsumer.func3"),
-		goleak.IgnoreAnyFunction(stream+"tryDeleteSourcingConsumer.func1"))
+	goleak.VerifyTestMain(m, natsserver.StillWaiting()...)
 }
 
 // rerun runs one test of this binary in a process of its own, in another

@@ -153,7 +153,10 @@ func awaitSources(tb testing.TB, js jetstream.JetStream, stream topology.Stream)
 		return
 	}
 	for {
-		require.NoError(tb, topology.Resume(ctx, js, stream))
+		if ctx.Err() != nil {
+			require.FailNow(tb, "a flow does not move", "%s hears nothing of a stream of the other site; does Site.Ensure make all of them there?", stream.Name)
+		}
+		require.NoError(tb, topology.Resume(context.WithoutCancel(ctx), js, stream))
 		deadline := time.Now().Add(sourceAnswer)
 		for time.Now().Before(deadline) {
 			if s, err := js.Stream(ctx, stream.Name); err == nil && moves(s.CachedInfo()) {

@@ -17,6 +17,7 @@ import (
 	"codeberg.org/dataverket/messaging/dvtest"
 	"codeberg.org/dataverket/messaging/envelope"
 	"codeberg.org/dataverket/messaging/inbox"
+	"codeberg.org/dataverket/messaging/internal/natsserver"
 	"codeberg.org/dataverket/messaging/outbox"
 	"codeberg.org/dataverket/messaging/subject"
 	"codeberg.org/dataverket/messaging/task"
@@ -55,10 +56,8 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, workingChild())
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgxpool.(*Pool).backgroundHealthCheck"),
-		// The server's, after a source was removed: it waits 10 s for an answer.
-		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*stream).tryDeleteSourcingConsumer.func1"))
+	goleak.VerifyTestMain(m, natsserver.StillWaiting(
+		goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgxpool.(*Pool).backgroundHealthCheck"))...)
 }
 
 func newOutbox(t testing.TB, set topology.Set) *outbox.Outbox {

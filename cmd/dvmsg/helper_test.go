@@ -19,18 +19,15 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"codeberg.org/dataverket/messaging/internal/natsserver"
 	"codeberg.org/dataverket/messaging/topology"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestMain(m *testing.M) {
-	// A server that stops leaves these behind until its question has its time-out.
-	const stream = "github.com/nats-io/nats-server/v2/server.(*stream)."
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction(stream+"trySetupSourceConsumer.func3"),
-		goleak.IgnoreAnyFunction(stream+"tryDeleteSourcingConsumer.func1"),
-		goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgxpool.(*Pool).backgroundHealthCheck"))
+	goleak.VerifyTestMain(m, natsserver.StillWaiting(
+		goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgxpool.(*Pool).backgroundHealthCheck"))...)
 }
 
 // environment is what a test's dvmsg finds instead of the process's.

@@ -13,15 +13,11 @@ import (
 	"go.uber.org/goleak"
 
 	"codeberg.org/dataverket/messaging/examples/internal/progress"
+	"codeberg.org/dataverket/messaging/internal/natsserver"
 )
 
 func TestMain(m *testing.M) {
-	// What a server asked another site and is not answered, because the link was
-	// cut, it waits for up to 30 s, beyond its own end.
-	const stream = "github.com/nats-io/nats-server/v2/server.(*stream)."
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction(stream+"trySetupSourceConsumer.func3"),
-		goleak.IgnoreAnyFunction(stream+"tryDeleteSourcingConsumer.func1"))
+	goleak.VerifyTestMain(m, natsserver.StillWaiting()...)
 }
 
 // The whole demo at a smaller size, with one server at each site. How fast it is, and
