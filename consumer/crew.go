@@ -1,6 +1,9 @@
 package consumer
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // crew runs functions concurrently on goroutines that it keeps. A new goroutine
 // begins with a small stack, and decoding and handling a message makes it grow
@@ -40,6 +43,19 @@ func (c *crew) run(task func()) {
 		c.tasks, c.begun = c.tasks[:n], 0
 	}
 	c.tasks = append(c.tasks, task)
+	c.send()
+}
+
+// runNext is run for a task that somebody waits for: it goes before those that wait.
+func (c *crew) runNext(task func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.begun > 0 {
+		c.begun--
+		c.tasks[c.begun] = task
+	} else {
+		c.tasks = slices.Insert(c.tasks, 0, task)
+	}
 	c.send()
 }
 

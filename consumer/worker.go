@@ -292,7 +292,7 @@ func protect(call func() error) error {
 }
 
 // protectAside is protect on a goroutine of the crew.
-func (c *Consumer) protectAside(call func() error) error { return protectOn(c.crew.run, call) }
+func (c *Consumer) protectAside(call func() error) error { return protectOn(c.crew.runNext, call) }
 
 func protectOn(run func(func()), call func() error) error {
 	done := make(chan error, 1)
