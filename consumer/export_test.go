@@ -39,6 +39,9 @@ func StartHeartbeat(every time.Duration, send func()) *Heartbeat {
 // Follow is follow.
 func (h *heartbeat) Follow(handler context.Context) { h.follow(handler) }
 
+// Unfollow is unfollow.
+func (h *heartbeat) Unfollow() { h.unfollow() }
+
 // Stop is stop.
 func (h *heartbeat) Stop() { h.stop() }
 

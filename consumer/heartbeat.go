@@ -37,12 +37,19 @@ func (h *heartbeat) start(rate *heartbeats, send func()) {
 	rate.set(&h.next, time.Now())
 }
 
-// follow silences the heartbeat when the ctx of the message's handler has ended;
-// nil lifts that.
+// follow silences the heartbeat when the ctx of the message's handler has ended,
+// until unfollow.
 func (h *heartbeat) follow(handler context.Context) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.handler = handler
+}
+
+// unfollow is for when the handler has returned.
+func (h *heartbeat) unfollow() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.handler = nil
 }
 
 // stop ends the heartbeat for good. No beat is sent after it returns, so that

@@ -38,7 +38,7 @@ func TestMutedHeartbeatComesBack(t *testing.T) {
 		cancel()
 		pass(10 * time.Second)
 		require.Equal(t, 1, beats)
-		h.Follow(nil)
+		h.Unfollow()
 		pass(time.Second)
 		require.Equal(t, 2, beats)
 	})

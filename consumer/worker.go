@@ -121,7 +121,7 @@ func (c *Consumer) finish(ctx context.Context, j *job, v verdict, beat *heartbea
 // vanished judges a handler that called runtime.Goexit. Nothing returns to where
 // it was called from; what is left to do for its message is done on the way out.
 func (c *Consumer) vanished(ctx context.Context, j *job, beat *heartbeat) verdict {
-	beat.follow(nil)
+	beat.unfollow()
 	v := c.policy.judge(errGoexit, j.delivery.Attempt, ctx.Err() != nil)
 	if v.action != bury {
 		c.ended(ctx, j, v)
@@ -259,7 +259,7 @@ func (c *Consumer) handle(ctx context.Context, j *job, beat *heartbeat, protect 
 		return j.route.Handle(tctx, j.delivery)
 	})
 	j.handling = false
-	beat.follow(nil)
+	beat.unfollow()
 	if j.m.replay && (err == nil || processed.Already(err)) {
 		if failed := c.resolve(ctx, j); failed != nil {
 			return verdict{action: release, err: failed}

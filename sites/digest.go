@@ -11,7 +11,6 @@ import (
 
 // Windows are minutes since 1970. Digests of several minutes add up.
 const (
-	windowLength = time.Minute
 	// coarse is how many minutes one window has in the first look; what differs
 	// there is looked at minute by minute.
 	coarse = 60

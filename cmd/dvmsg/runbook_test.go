@@ -210,7 +210,7 @@ func TestTheRunbookNamesCommandsThatExist(t *testing.T) {
 			require.True(t, !isFlag || cmd.flags().Lookup(name) != nil || newCall(silent(), cmd).flags.Lookup(name) != nil, line)
 		}
 	}
-	for _, name := range regexp.MustCompile("scripts/[a-z-]+\\.sh").FindAllString(string(text), -1) {
+	for _, name := range regexp.MustCompile(`scripts/[a-z-]+\.sh`).FindAllString(string(text), -1) {
 		require.FileExists(t, "../../"+name)
 	}
 }
