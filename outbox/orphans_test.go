@@ -50,6 +50,10 @@ func TestOrphansAreWhatTheStreamsHoldAndARestoredOutboxDoesNot(t *testing.T) {
 	b.enqueueCounted(t, counter, 4)
 	b.enqueueCommand(t, "link-1") // to a stream that the backup knows nothing of
 	b.requireDrained(t)
+	require.Eventually(t, func() bool { // which is a stream of its own, with its own cursor
+		s, err := b.js.Stream(t.Context(), "DV_NETT_CMD")
+		return err == nil && s.CachedInfo().State.Msgs == 1
+	}, 20*time.Second, 5*time.Millisecond)
 	stop()
 	b.stranger(t, 3)
 	copied := nats.NewMsg("dv.maskin.evt.server.counted")

@@ -34,7 +34,8 @@ if [ -z "$dry" ]; then
 else
 	do_it migrate up --dry-run
 fi
-if "$command" outbox status | grep -q " leads (term "; then
+status=$("$command" outbox status) # a pipe would hide that it failed
+if printf '%s\n' "$status" | grep -q " leads (term "; then
 	echo "a relay of $service runs on this database, or did until a few seconds ago: stop the service first" >&2
 	exit 1
 fi

@@ -87,7 +87,7 @@ func TestSendingAgainMayBeAskedTwiceAndMayEndInTheMiddle(t *testing.T) {
 	anew := newIDs(50)
 	a.store(t, anew...)
 	slow := compares()
-	slow.ResendRate = 50
+	slow.ResendRate = 5 // the test may be slow to look
 	began := time.Now()
 	_, stop := a.stoppable(t, slow)
 	first, second := b.watcher(t, compares()), b.watcher(t, compares())
