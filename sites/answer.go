@@ -17,7 +17,7 @@ const (
 	// queueGroup is what the watchers of a site share questions in.
 	queueGroup = "dvsites"
 	// answerTimeout bounds the work for one answer. Who asked has given up by then.
-	answerTimeout = 30 * time.Second
+	answerTimeout = 10 * time.Second
 	// maxAnswering is how many questions one watcher answers at once; more wait in
 	// the client.
 	maxAnswering = 8

@@ -87,7 +87,11 @@ type index struct {
 func (x *index) catchUp(ctx context.Context, js jetstream.JetStream) (done bool, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	stream, err := js.Stream(ctx, x.stream)
+	// A request that was lost with a stream's leader is never answered, and who asks
+	// meanwhile waits behind it.
+	short, cancel := context.WithTimeout(ctx, localTimeout)
+	defer cancel()
+	stream, err := js.Stream(short, x.stream)
 	if err != nil {
 		return false, fmt.Errorf("read stream %s: %w", x.stream, err)
 	}
@@ -96,7 +100,7 @@ func (x *index) catchUp(ctx context.Context, js jetstream.JetStream) (done bool,
 		x.state = info.State // its beginning may have moved
 		return true, nil
 	}
-	holds, err := x.holds(ctx, stream)
+	holds, err := x.holds(short, stream)
 	if err != nil {
 		return false, err
 	}
