@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"slices"
@@ -104,20 +105,25 @@ func configureNode(node int, ports []int, options ClusterOptions) func(*server.O
 	}
 }
 
-// FreePorts finds n ports of 127.0.0.1 that nobody uses. All are held until the
-// last is found, so that none is given twice; another process may be faster to
-// use one.
+// FreePorts finds n ports of 127.0.0.1 that nobody uses, below those that systems give
+// to outgoing connections: a server that is stopped would find its port taken by a
+// client of another test when it starts again. All are held until the last is found,
+// so that none is given twice; another process may be faster to use one.
 func FreePorts(n int) ([]int, error) {
+	const low, high, tries = 10_000, 32_000, 1000
 	var ports []int
-	for range n {
-		listener, err := net.Listen("tcp", loopback+":0")
+	for range tries {
+		port := low + rand.IntN(high-low)
+		listener, err := net.Listen("tcp", fmt.Sprintf("%s:%d", loopback, port))
 		if err != nil {
-			return nil, fmt.Errorf("natsserver: find free port: %w", err)
+			continue // somebody has it
 		}
 		defer listener.Close()
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+		if ports = append(ports, port); len(ports) == n {
+			return ports, nil
+		}
 	}
-	return ports, nil
+	return nil, fmt.Errorf("natsserver: found %d of %d free ports between %d and %d in %d tries; end what holds them", len(ports), n, low, high, tries)
 }
 
 // Nodes are the three servers; each may be stopped and restarted by itself.

@@ -73,6 +73,13 @@ func (s *Server) Restart(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil {
 		return fmt.Errorf("natsserver: start: %w", err)
 	}
+	if s.options.TCP && s.port == 0 {
+		ports, err := FreePorts(1)
+		if err != nil {
+			return err
+		}
+		s.port = ports[0]
+	}
 	started, err := server.NewServer(s.configuration())
 	if err != nil {
 		return fmt.Errorf("natsserver: configure: %w", err)
