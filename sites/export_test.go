@@ -67,3 +67,21 @@ func (c *Counted) Digest() string {
 	}
 	return all.sum.text()
 }
+
+// Resumes tells when a copy that does not hear of its origin is made to ask.
+type Resumes struct{ o watch }
+
+// NewResumes is of a watcher with the defaults.
+func NewResumes() *Resumes { return &Resumes{watch{w: &Watcher{cfg: Config{}.withDefaults()}}} }
+
+// Look is one look, in which the origin answered or did not.
+func (r *Resumes) Look(now time.Time, answers bool) (asks bool) {
+	s := sight{silent: true, asked: &NoAnswerError{}}
+	if answers {
+		s.origin, s.asked = &positionAnswer{}, nil
+	}
+	if asks = r.o.due(s, now); asks {
+		r.o.asksAgain(now)
+	}
+	return asks
+}

@@ -26,19 +26,12 @@ func resumePace() backoff.Policy {
 // and more. While the origin does not answer there is nobody to ask.
 func (o *watch) mend(ctx context.Context, s sight) {
 	now := time.Now()
-	// Of a stream that it never heard of the server cannot tell whether it is there.
-	againSilent := s.again != nil && s.again.Active >= o.w.cfg.Silent
-	switch {
-	case s.heard && !againSilent:
-		o.resumes, o.resumeAt = 0, time.Time{}
-		return
-	case !s.silent && !againSilent, s.local != nil, s.origin == nil, now.Before(o.resumeAt):
+	if !o.due(s, now) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, localTimeout)
 	defer cancel()
-	o.resumes++
-	o.resumeAt = now.Add(resumePace().Delay(o.resumes))
+	o.asksAgain(now)
 	if err := topology.Resume(ctx, o.w.conn.JetStream(), o.stream); err != nil {
 		o.w.log.Warn("sites: a copy could not be made to ask again", "flow", o.Flow.String(), "stream", o.stream.Name, "error", err)
 		return
@@ -47,4 +40,23 @@ func (o *watch) mend(ctx context.Context, s sight) {
 	o.flow.Resumed++
 	o.mu.Unlock()
 	o.w.log.Info("sites: a copy was made to ask its origin again", "flow", o.Flow.String(), "stream", o.stream.Name, "times", o.resumes)
+}
+
+// due reports whether the copy is to be made to ask now.
+func (o *watch) due(s sight, now time.Time) bool {
+	// Of a stream that it never heard of the server cannot tell whether it is there.
+	againSilent := s.again != nil && s.again.Active >= o.w.cfg.Silent
+	if s.heard && !againSilent || s.origin == nil && !answered(s.asked) {
+		// Nothing is wrong; or the link is down, and with it what was asked before,
+		// so that there is no reason to wait when it is back.
+		o.resumes, o.resumeAt = 0, time.Time{}
+		return false
+	}
+	return (s.silent || againSilent) && s.local == nil && s.origin != nil && !now.Before(o.resumeAt)
+}
+
+// asksAgain sets when the copy may be made to ask the next time.
+func (o *watch) asksAgain(now time.Time) {
+	o.resumes++
+	o.resumeAt = now.Add(resumePace().Delay(o.resumes))
 }

@@ -112,6 +112,24 @@ func names(streams []topology.Stream) []string {
 	return all
 }
 
+// The names of streams that are copies have _FROM_ in them, and so had the commands for
+// such a site.
+func TestASiteMayBeNamedLikeACopy(t *testing.T) {
+	t.Parallel()
+	n := twoSites()
+	n.Sites[1].Name = "a_from_b"
+	for i, f := range n.Flows {
+		if f.From == "trd1" {
+			n.Flows[i].From = "a_from_b"
+		}
+		if f.To == "trd1" {
+			n.Flows[i].To = "a_from_b"
+		}
+	}
+	require.NoError(t, n.At("a_from_b", plattform()).Validate())
+	require.NoError(t, n.At("a_from_b", maskin()).Validate())
+}
+
 func TestASetAtASiteIsValidHasItsStreamsAndSurvivesItsJSONForm(t *testing.T) {
 	t.Parallel()
 	n := twoSites()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"codeberg.org/dataverket/messaging/subject"
@@ -188,6 +189,9 @@ func (s Stream) validateSources(f *faults, field string) {
 	}
 }
 
+// copied is the names of streams that are copies. A site may have _FROM_ in its name.
+var copied = regexp.MustCompile(`^DV_[A-Z0-9]+_EVT_FROM_`)
+
 // validate checks one source of s.
 func (src Source) validate(f *faults, field string, s Stream) {
 	if src.Domain == "" {
@@ -195,7 +199,7 @@ func (src Source) validate(f *faults, field string, s Stream) {
 	}
 	if src.Stream == s.Name {
 		f.site(FaultLoop, field+".Stream", "let the flow end in a copy, made with Network.StreamOf", "a stream of the same name feeds it; the two would feed each other")
-	} else if strings.Contains(src.Stream, "_FROM_") {
+	} else if copied.MatchString(src.Stream) {
 		f.site(FaultLoop, field+".Stream", "take it from the site that published it", "%.80s is a copy itself; what it holds could come back to where it comes from", src.Stream)
 	}
 	if len(src.Subjects) == 0 {
