@@ -21,14 +21,14 @@ const (
 
 // ResentOf returns the stream of what is sent again in f, at its origin:
 // DV_<SERVICE>_EVT_RESENT_TO_<SITE>, DV_<SERVICE>_CMD_RESENT_TO_<SITE> or
-// DV_TASK_EVT_RESENT_TO_<SITE>. The destination takes from it as from the origin's own stream, on the same
-// subjects. It exists because a source that was rolled back to an earlier state
-// gives out its sequences again, and what has one of those never comes by
-// itself.
+// DV_TASK_EVT_RESENT_TO_<SITE>. The destination takes from it as from the origin's own
+// stream, on the same subjects. It exists because a source that was rolled back to an
+// earlier state gives out its sequences again, and what has one of those never comes
+// by itself.
 //
-// Its owner at the origin is the service whose events they are, or that has the
-// task events, and of commands who sends them. It has the replicas of the flow and limits of its own. ResentOf
-// does not validate.
+// Its owner at the origin is the service whose events they are, or that has the task
+// events, and of commands who sends them. It has the replicas of the flow and limits
+// of its own. ResentOf does not validate.
 func (n Network) ResentOf(f Flow) Stream {
 	class, owner := ClassResentEvents, f.Service
 	switch f.Cargo {

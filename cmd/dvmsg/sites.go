@@ -96,21 +96,26 @@ type sitesStatusResult struct {
 	Flows []siteFlow `json:"flows"`
 }
 
+// flowName is what names a flow.
+type flowName struct {
+	From    string          `json:"from"`
+	To      string          `json:"to"`
+	Cargo   topology.Cargo  `json:"cargo"`
+	Service subject.Service `json:"service"`
+}
+
 // siteFlow is one flow that ends at the site.
 type siteFlow struct {
-	From      string          `json:"from"`
-	To        string          `json:"to"`
-	Cargo     topology.Cargo  `json:"cargo"`
-	Service   subject.Service `json:"service"`
-	Stream    string          `json:"stream"` // at this site
-	Source    string          `json:"source"` // at the origin
-	State     sites.State     `json:"state"`
-	Reachable bool            `json:"reachable"` // the origin answered
-	Behind    *uint64         `json:"behind"`    // null: nobody knows
-	Heard     *time.Time      `json:"heard"`     // of the origin's stream; null: never
-	Complete  bool            `json:"complete"`  // all that the origin held is here
-	Full      float64         `json:"full"`      // 0 to 1
-	Error     string          `json:"error,omitempty"`
+	flowName
+	Stream    string      `json:"stream"` // at this site
+	Source    string      `json:"source"` // at the origin
+	State     sites.State `json:"state"`
+	Reachable bool        `json:"reachable"` // the origin answered
+	Behind    *uint64     `json:"behind"`    // null: nobody knows
+	Heard     *time.Time  `json:"heard"`     // of the origin's stream; null: never
+	Complete  bool        `json:"complete"`  // all that the origin held is here
+	Full      float64     `json:"full"`      // 0 to 1
+	Error     string      `json:"error,omitempty"`
 }
 
 func (v *sitesStatus) check(c *call) { v.at.check(c) }
@@ -153,7 +158,7 @@ func isOrAre(n int, thing string) string {
 
 func siteFlowOf(f sites.Flow) siteFlow {
 	s := siteFlow{
-		From: f.From, To: f.To, Cargo: f.Cargo, Service: f.Service, Stream: f.Stream, Source: f.Source,
+		flowName: flowName{f.From, f.To, f.Cargo, f.Service}, Stream: f.Stream, Source: f.Source,
 		State: f.State, Reachable: f.Reachable, Complete: !f.CaughtUp.IsZero(), Full: f.Full, Error: f.Err,
 	}
 	if f.Reachable || f.State == sites.StateMoving || f.State == sites.StateBehind {

@@ -8,8 +8,6 @@ import (
 
 	"codeberg.org/dataverket/messaging/natsconn"
 	"codeberg.org/dataverket/messaging/sites"
-	"codeberg.org/dataverket/messaging/subject"
-	"codeberg.org/dataverket/messaging/topology"
 )
 
 type sitesVerify struct {
@@ -27,17 +25,14 @@ type sitesVerifyResult struct {
 
 // siteComparison is one flow that ends at the site.
 type siteComparison struct {
-	From        string          `json:"from"`
-	To          string          `json:"to"`
-	Cargo       topology.Cargo  `json:"cargo"`
-	Service     subject.Service `json:"service"`
-	Since       time.Time       `json:"since"`        // what was compared
-	Missing     uint64          `json:"missing"`      // the origin has them, this site has not
-	OriginLacks uint64          `json:"origin_lacks"` // the other way round
-	Resent      uint64          `json:"resent"`
-	Gone        uint64          `json:"gone"`     // missing, and not at the origin any more
-	Complete    bool            `json:"complete"` // all could be compared
-	Error       string          `json:"error,omitempty"`
+	flowName
+	Since       time.Time `json:"since"`        // what was compared
+	Missing     uint64    `json:"missing"`      // the origin has them, this site has not
+	OriginLacks uint64    `json:"origin_lacks"` // the other way round
+	Resent      uint64    `json:"resent"`
+	Gone        uint64    `json:"gone"`     // missing, and not at the origin any more
+	Complete    bool      `json:"complete"` // all could be compared
+	Error       string    `json:"error,omitempty"`
 	flow        string
 }
 
@@ -55,7 +50,7 @@ func (v *sitesVerify) run(ctx context.Context, c *call) error {
 		found, err := sites.Verify(ctx, conn, v.at.file.set.Network, site, sites.Config{Horizon: v.since}, v.repair)
 		for _, f := range found {
 			r.Flows = append(r.Flows, siteComparison{
-				From: f.Flow.From, To: f.Flow.To, Cargo: f.Flow.Cargo, Service: f.Flow.Service, Since: f.From.UTC(),
+				flowName: flowName{f.Flow.From, f.Flow.To, f.Flow.Cargo, f.Flow.Service}, Since: f.From.UTC(),
 				Missing: f.Missing, OriginLacks: f.OriginLacks, Resent: f.Resent, Gone: f.Gone,
 				Complete: f.Err == "" && !f.More, Error: f.Err, flow: f.Flow.String(),
 			})

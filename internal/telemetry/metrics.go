@@ -73,8 +73,9 @@ var (
 )
 
 // SitesReachable, SitesSilence, SitesBehind, SitesCaughtUpAge, SitesStuck, SitesFull,
-// SitesResumed, SitesMissing, SitesOriginLacks, SitesResent and SitesComparedAge are what a watcher of flows between sites measures, as their
-// descriptions say. They are constant.
+// SitesResumed, SitesMissing, SitesOriginLacks, SitesResent and SitesComparedAge are
+// what a watcher of flows between sites measures, as their descriptions say. They are
+// constant.
 var (
 	SitesReachable   = Metric{"dv.sites.reachable", Gauge, "{flow}", "1 if the origin of the flow answered the last question, else 0."}
 	SitesSilence     = Metric{"dv.sites.silence", Gauge, "s", "Time since this site's server heard of the origin's stream; absent if it never did."}
