@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unique"
 
 	"github.com/google/uuid"
 
@@ -14,8 +15,8 @@ import (
 
 // Draft is a message before it has an identity: what [Type.New] returns and
 // outbox.Enqueue takes. The data is marshalled when the draft is made, so that
-// later changes of a map or a pointer do not reach it; what fails is reported by
-// [New], together with everything else.
+// later changes of a map or a pointer do not reach it. So is everything checked that
+// the draft says; what is wrong is reported by [New], together with everything else.
 //
 // A Draft is an immutable value and may be used several times; each use becomes
 // a message with an id of its own, unless [Draft.Identify] gave it one. The zero
@@ -31,8 +32,9 @@ type Draft struct {
 	datacenterID  string
 	site          string // of a command: where its service is
 	visibility    Visibility
+	frame         unique.Handle[frame]
 	data          json.RawMessage
-	err           error     // of marshalling
+	err           error     // what is wrong with all of it
 	id            uuid.UUID // nil: one of its own at each use
 }
 
@@ -98,13 +100,14 @@ func (d *Draft) set(o Option) {
 // reported where the message is sent.
 func (t Type[T]) New(resourceID string, data T, opts ...Option) Draft {
 	d := Draft{
-		typeName: t.name, schema: t.schema, subject: t.subject,
+		typeName: t.name, schema: t.schema, subject: t.subject, frame: t.frame,
 		resourceID: resourceID, orderingKey: resourceID, visibility: t.visibility,
 	}
-	d.data, d.err = json.Marshal(data)
 	for _, opt := range opts {
 		d.set(opt)
 	}
+	raw, err := json.Marshal(data)
+	d.data, d.err = raw, d.check(raw, err)
 	return d
 }
 
@@ -167,33 +170,23 @@ type Message struct {
 // an event of another service; ids that break their rules; data that is no JSON
 // object or is too large. Services rarely call it: outbox.Enqueue takes drafts.
 func New(ctx context.Context, source subject.Service, d Draft) (Message, error) {
-	e := new(Envelope)
-	trace, err := d.fill(ctx, source, d.messageID(), e)
-	if err != nil {
+	o, ok := OriginFrom(ctx)
+	if err := d.refusal(source, &o, ok); err != nil {
 		return Message{}, err
 	}
-	return Message{d.subject, d.orderingKey, trace, e}, nil
-}
-
-// fill makes e the envelope of a new message, and returns the trace that the
-// message travels with.
-func (d *Draft) fill(ctx context.Context, source subject.Service, id uuid.UUID, e *Envelope) (trace string, err error) {
-	o, ok := OriginFrom(ctx)
-	d.stamp(e, source, id, &o)
-	faults := append(originFaults(&o, ok), d.faults(e, ok)...)
-	if len(faults) > 0 {
-		return "", fmt.Errorf("envelope: new message of type %q: %w", clip(d.typeName), errors.Join(faults...))
+	e := d.envelope(source, &o)
+	if size := e.size(); size > MaxSize {
+		return Message{}, d.fault(tooLarge(size))
 	}
-	return validTraceparent(o.Traceparent), nil
+	return Message{d.subject, d.orderingKey, validTraceparent(o.Traceparent), e}, nil
 }
 
-// stamp sets every field from draft and origin.
-func (d *Draft) stamp(e *Envelope, source subject.Service, id uuid.UUID, o *Origin) {
-	*e = Envelope{
-		SpecVersion: SpecVersion, ID: id.String(), Type: d.typeName, Source: source, Subject: d.resourceID,
-		// Microseconds are what the wire and PostgreSQL hold; a finer time
-		// would not survive the first encoding.
-		Time:            time.Now().UTC().Truncate(time.Microsecond),
+// envelope returns the envelope of a new message.
+func (d *Draft) envelope(source subject.Service, o *Origin) *Envelope {
+	return &Envelope{
+		SpecVersion: SpecVersion, ID: d.messageID().String(), Type: d.typeName, Source: source, Subject: d.resourceID,
+		// A finer time would not survive the first encoding.
+		Time:            wireTime(time.Now()),
 		DataContentType: ContentTypeJSON, DataSchema: d.schema,
 		TenantID: o.TenantID, ProjectID: d.projectID, EnvironmentID: d.environmentID, DatacenterID: d.datacenterID,
 		Actor: o.Actor, CorrelationID: o.CorrelationID, CausationID: o.CausationID,
@@ -201,19 +194,56 @@ func (d *Draft) stamp(e *Envelope, source subject.Service, id uuid.UUID, o *Orig
 	}
 }
 
-// faults checks everything that the origin is not to blame for.
-func (d *Draft) faults(e *Envelope, hasOrigin bool) []error {
+// refusal returns everything that keeps source from sending the draft under o. The
+// fields that are not looked at were written by us, or checked when the [Type] was
+// declared.
+func (d *Draft) refusal(source subject.Service, o *Origin, hasOrigin bool) error {
+	faults := originFaults(o, hasOrigin)
 	if d.typeName == "" {
-		return []error{&FieldError{"draft", "is empty: make it with the New method of a Type"}}
+		faults = append(faults, &FieldError{"draft", "is empty: make it with the New method of a Type"})
+	}
+	if d.err != nil {
+		faults = append(faults, d.err)
+	}
+	if reason := checkSource(source); reason != "" {
+		faults = append(faults, &FieldError{fields[fieldSource].name, reason})
+	}
+	faults = appendForeign(faults, source, d.subject)
+	if len(faults) == 0 {
+		return nil
+	}
+	return d.fault(faults...)
+}
+
+// fault says of what type of message the faults are.
+func (d *Draft) fault(faults ...error) error {
+	return fmt.Errorf("envelope: new message of type %q: %w", clip(d.typeName), errors.Join(faults...))
+}
+
+// check returns what is wrong with what the draft says; err is that of marshalling
+// its data.
+func (d *Draft) check(data []byte, err error) error {
+	if d.typeName == "" {
+		return nil // whoever sends it hears that, and it says all
 	}
 	var faults []error
-	if d.err != nil {
-		faults = append(faults, marshalFault(d.err))
-	}
-	for _, i := range openFields {
-		if name, tell := d.blame(i, e.reason(i), hasOrigin); tell {
-			faults = append(faults, &FieldError{name, e.reason(i)})
+	for _, f := range [...]struct {
+		name, text string
+		field      int
+	}{
+		{"resource id", d.resourceID, fieldSubject},
+		{fields[fieldProject].name, d.projectID, fieldProject},
+		{fields[fieldEnvironment].name, d.environmentID, fieldEnvironment},
+		{fields[fieldDatacenter].name, d.datacenterID, fieldDatacenter},
+	} {
+		if reason := fields[f.field].reason(f.text); reason != "" {
+			faults = append(faults, &FieldError{f.name, reason})
 		}
+	}
+	if err != nil {
+		faults = append(faults, marshalFault(err))
+	} else if reason := checkData(data); reason != "" {
+		faults = append(faults, &FieldError{fields[fieldData].name, reason})
 	}
 	if reason := checkResource(d.orderingKey); reason != "" && d.orderingKey != d.resourceID {
 		faults = append(faults, &FieldError{"OrderingKey", reason})
@@ -221,11 +251,7 @@ func (d *Draft) faults(e *Envelope, hasOrigin bool) []error {
 	if d.site != "" {
 		faults = append(faults, d.siteFaults()...)
 	}
-	faults = append(faults, e.subjectMismatches(d.subject)...)
-	if len(e.Data) > MaxSize-maxFrame && e.size() > MaxSize {
-		faults = append(faults, tooLarge(e.size()))
-	}
-	return faults
+	return errors.Join(faults...)
 }
 
 // siteFaults checks what [ToSite] says.
@@ -239,18 +265,8 @@ func (d *Draft) siteFaults() []error {
 	return nil
 }
 
-// maxFrame is more than what an envelope takes beside its data.
-const maxFrame = 8 << 10
-
-// openFields is constant: the fields that a draft may get wrong. The others are
-// written by us, or were checked when the [Type] was declared.
-var openFields = [...]int{
-	fieldSource, fieldSubject, fieldTenant, fieldProject, fieldEnvironment, fieldDatacenter,
-	fieldActor, fieldCorrelation, fieldCausation, fieldData,
-}
-
-// originFaults checks what [New] demands beyond the wire: readers tolerate an
-// event without an actor, we do not send one.
+// originFaults checks an origin, also for what [New] demands beyond the wire:
+// readers tolerate an event without an actor, we do not send one.
 func originFaults(o *Origin, ok bool) []error {
 	if !ok {
 		return []error{&FieldError{"Origin", "is missing in ctx: set it at the edge with envelope.WithOrigin; " +
@@ -270,33 +286,21 @@ func originFaults(o *Origin, ok bool) []error {
 	case o.TenantID != "" && o.PlatformScope:
 		faults = append(faults, &FieldError{"Origin.PlatformScope", "contradicts Origin.TenantID: set one of the two"})
 	}
+	for _, id := range [...]struct {
+		name, text string
+		check      func(string) string
+	}{
+		{"Origin.CorrelationID", o.CorrelationID, checkID},
+		{"Origin.CausationID", o.CausationID, checkID},
+		{"Origin.Actor", string(o.Actor), checkActor},
+		{"Origin.TenantID", o.TenantID, checkID},
+	} {
+		if id.text == "" {
+			continue // said above, where it is required
+		}
+		if reason := id.check(id.text); reason != "" {
+			faults = append(faults, &FieldError{id.name, reason})
+		}
+	}
 	return faults
-}
-
-// blame names what the caller of [New] sets where the i-th field is refused, and
-// returns whether that is worth telling: what follows from a fault that is
-// reported already is not.
-func (d *Draft) blame(i int, reason string, hasOrigin bool) (name string, tell bool) {
-	if reason == "" {
-		return "", false
-	}
-	name, tell = fields[i].name, true
-	switch i {
-	case fieldCorrelation, fieldCausation, fieldActor, fieldTenant:
-		// originFaults has said which of them are missing.
-		return originNames[i], hasOrigin && reason != reasonRequired
-	case fieldSubject:
-		name = "resource id"
-	case fieldData:
-		tell = d.err == nil
-	}
-	return name, tell
-}
-
-// originNames is constant: where the fields of an envelope come from ctx.
-var originNames = [fieldCount]string{
-	fieldCorrelation: "Origin.CorrelationID",
-	fieldCausation:   "Origin.CausationID",
-	fieldActor:       "Origin.Actor",
-	fieldTenant:      "Origin.TenantID",
 }

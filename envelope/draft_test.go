@@ -166,12 +166,12 @@ func TestNewReportsAllFaultsAtOnce(t *testing.T) {
 	require.Equal(t, []string{
 		"Origin.CorrelationID: is required: start with envelope.NewOrigin",
 		"Origin.TenantID: is required: set it, or set Origin.PlatformScope when the work is for no tenant",
+		"Origin.CausationID: " + token,
+		"Origin.Actor: kind must be user, service, operator or system",
 		"resource id: is required",
 		"project_id: " + token,
 		"environment_id: " + token,
 		"datacenter_id: " + token,
-		"Origin.Actor: kind must be user, service, operator or system",
-		"Origin.CausationID: " + token,
 		"OrderingKey: must not hold control characters",
 		"source: is not the service of its event subject: maskin",
 	}, newFaults(err))

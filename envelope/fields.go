@@ -35,6 +35,17 @@ type field struct {
 	check func(string) string
 }
 
+// reason returns why a text is refused, or "".
+func (f *field) reason(text string) string {
+	switch {
+	case text != "":
+		return f.check(text)
+	case f.required:
+		return reasonRequired
+	}
+	return ""
+}
+
 // fields is constant. Decoding, validation and encoding all walk this one list,
 // so that none of the three can know a field that the others do not.
 var fields = [fieldCount]field{

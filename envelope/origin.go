@@ -40,22 +40,7 @@ func NewOrigin(actor Actor, tenantID string) Origin {
 // sent under o: a missing correlation or actor, neither a tenant nor PlatformScope,
 // or both, and ids that break their rules. Traceparent is not looked at.
 func (o Origin) Validate() error {
-	faults := originFaults(&o, true)
-	for _, id := range [...]struct {
-		field int
-		text  string
-	}{
-		{fieldCorrelation, o.CorrelationID}, {fieldCausation, o.CausationID},
-		{fieldActor, string(o.Actor)}, {fieldTenant, o.TenantID},
-	} {
-		if id.text == "" {
-			continue // originFaults has said which of them are missing
-		}
-		if reason := fields[id.field].check(id.text); reason != "" {
-			faults = append(faults, &FieldError{originNames[id.field], reason})
-		}
-	}
-	return errors.Join(faults...)
+	return errors.Join(originFaults(&o, true)...)
 }
 
 // originKey is the context key; a type of its own cannot collide.

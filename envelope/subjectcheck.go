@@ -43,8 +43,13 @@ func (e *Envelope) subjectMismatches(s subject.Subject) []error {
 	if firstToken(e.Type) != owner {
 		faults = append(faults, &MismatchError{"type", "does not begin with " + owner + " like its subject"})
 	}
-	if s.Family() == subject.FamilyEvent && e.Source != s.Service() {
-		faults = append(faults, &MismatchError{"source", "is not the service of its event subject: " + owner})
+	return appendForeign(faults, e.Source, s)
+}
+
+// appendForeign adds the fault of a source that publishes another service's event.
+func appendForeign(faults []error, source subject.Service, s subject.Subject) []error {
+	if s.Family() == subject.FamilyEvent && source != s.Service() {
+		return append(faults, &MismatchError{"source", "is not the service of its event subject: " + s.Service().String()})
 	}
 	return faults
 }

@@ -1,5 +1,7 @@
 package envelope
 
+import "strings"
+
 // Layout of a W3C traceparent: version-traceid-parentid-flags.
 const (
 	traceparentLen  = 55
@@ -43,7 +45,7 @@ const maxTraceparent = 256
 
 // validTraceparent returns t if it can be sent on, else "".
 func validTraceparent(t string) string {
-	if !isTraceparent(t) || len(t) > maxTraceparent || !isHeaderValue(t) {
+	if !isTraceparent(t) || len(t) > maxTraceparent || len(t) > traceparentLen && !isHeaderValue(t) {
 		return ""
 	}
 	return t
@@ -61,9 +63,5 @@ func isHex(s string) bool {
 
 // isNonZeroHex is isHex without the all-zero value, which means "none".
 func isNonZeroHex(s string) bool {
-	zero := true
-	for i := range len(s) {
-		zero = zero && s[i] == '0'
-	}
-	return !zero && isHex(s)
+	return isHex(s) && strings.Trim(s, "0") != ""
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"unique"
 
 	"codeberg.org/dataverket/messaging/internal/jsontype"
 	"codeberg.org/dataverket/messaging/subject"
@@ -34,6 +35,7 @@ type Type[T any] struct {
 	version    int
 	schema     string
 	visibility Visibility
+	frame      unique.Handle[frame]
 	older      *upcasts[T] // nil for none; a pointer keeps types comparable
 }
 
@@ -154,6 +156,7 @@ func (t Type[T]) complete(spec string, err error, older []Upcaster[T]) (Type[T],
 		return Type[T]{}, err
 	}
 	t.schema, t.older = schemaName(t.name, t.version), ways
+	t.frame = newFrame(t.name, t.schema, t.version)
 	return t, nil
 }
 

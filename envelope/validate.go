@@ -56,17 +56,11 @@ func joinFields(reasons []string) error {
 
 // textReason returns why the text of the i-th field is refused, or "".
 func (e *Envelope) textReason(i int, text string) string {
-	f := &fields[i]
-	switch {
-	case text == "" && f.required:
-		return reasonRequired
-	case text == "":
-		return ""
-	case i == fieldSchema:
+	if i == fieldSchema && text != "" {
 		_, reason := parseSchema(text, e.Type)
 		return reason
 	}
-	return f.check(text)
+	return fields[i].reason(text)
 }
 
 // typedReason is textReason for the fields that have a type of their own.
@@ -82,12 +76,12 @@ func (e *Envelope) typedReason(i int) string {
 	if len(e.Data) == 0 {
 		return reasonRequired
 	}
-	return e.checkData()
+	return checkData(e.Data)
 }
 
-// checkData returns why Data is no payload, or "".
-func (e *Envelope) checkData() string {
-	kind, err := strictjson.Check(e.Data, dataDepth)
+// checkData returns why data is no payload, or "".
+func checkData(data []byte) string {
+	kind, err := strictjson.Check(data, dataDepth)
 	if err != nil {
 		return "is not acceptable JSON: " + err.Error()
 	}
