@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -126,9 +127,7 @@ func (o *Outbox) store(ctx context.Context, tx pgx.Tx, entries []entry) error {
 
 func (o *Outbox) insert(ctx context.Context, tx pgx.Tx, entries []entry) error {
 	if len(entries) == 1 { // the usual case, and the cheaper statement
-		e := &entries[0]
-		_, err := tx.Exec(ctx, o.insertOne[e.stream], pgtype.UUID{Bytes: e.UUID, Valid: true}, e.Subject.String(), e.OrderingKey, e.Header, e.Envelope)
-		return err
+		return o.insertEntry(ctx, tx, &entries[0])
 	}
 	n := len(entries)
 	streams, ids, subjects := make([]string, n), make([]pgtype.UUID, n), make([]string, n)
@@ -142,63 +141,98 @@ func (o *Outbox) insert(ctx context.Context, tx pgx.Tx, entries []entry) error {
 	return err
 }
 
-// The statements of Enqueue, for one message and for many.
+// insertEntry inserts one entry: by the short statement if its connection knows that
+// the relay is awake, and by the full one, which looks, if it does not, or if the
+// short one has found that synchronous_commit has to be raised.
+func (o *Outbox) insertEntry(ctx context.Context, tx pgx.Tx, e *entry) error {
+	insert := o.insertOne[e.stream]
+	args := [...]any{pgtype.UUID{Bytes: e.UUID, Valid: true}, e.Subject.String(), e.OrderingKey, e.Header, e.Envelope}
+	now, seen := time.Now(), o.glimpseOf(tx)
+	if now.Before(seen.awakeUntil) {
+		tag, err := tx.Exec(ctx, insert.short, args[:]...)
+		if err != nil || tag.RowsAffected() == 1 {
+			return err
+		}
+	}
+	var awake bool
+	err := tx.QueryRow(ctx, insert.full, args[:]...).Scan(&awake)
+	if awake {
+		seen.awakeUntil = now.Add(o.trustFor)
+	}
+	return err
+}
+
+// The statements of Enqueue, for one message and for many. The stream of one message
+// is part of its statement: a service has few of them, and each parameter is
+// written, sent and read in every transaction.
 //
-// xid stands before seq, here and in the table: the transaction id must exist
-// before the sequence number is drawn, which is what lets the relay bound its
-// reads by seq (docs/decisions/0003).
+// xid stands before seq, in the statements and in the table, whose defaults are
+// evaluated in that order: the transaction id must exist before the sequence number
+// is drawn, which is what lets the relay bound its reads by seq
+// (docs/decisions/0003).
 const (
-	//
-	// The stream of one message is part of its statement: a service has few of them,
-	// and each parameter is written, sent and read in every transaction.
-	insertOneSQL = `
+	// What is not written costs nothing: this one inserts no row where there is
+	// more to do than to insert it.
+	insertShortSQL = `
+insert into {{schema}}.outbox_events (stream, id, subject, ordering_key, headers, envelope)
+select '{{stream}}', $1, $2, $3, $4, $5 where current_setting('synchronous_commit') <> 'off'`
+
+	insertFullSQL = `
 insert into {{schema}}.outbox_events (xid, stream, id, subject, ordering_key, headers, envelope)
-values ({{xid}}, '{{stream}}', $1, $2, $3, $4, $5)`
+values ({{xid}}, '{{stream}}', $1, $2, $3, $4, $5)
+returning case when {{asleep}} then pg_notify('` + channel + `', '') is null else true end`
 
 	// The sub-select runs once for all rows.
 	insertManySQL = `
 insert into {{schema}}.outbox_events (xid, stream, id, subject, ordering_key, headers, envelope)
-select (select {{xid}}), t.stream, t.id, t.subject, t.key, t.headers, t.envelope
+select (select {{xid and wake}}), t.stream, t.id, t.subject, t.key, t.headers, t.envelope
 from unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[])
      with ordinality as t (stream, id, subject, key, headers, envelope, n)
 order by t.n`
 
 	// The transaction id, and what else is to happen in the transaction. It stands
-	// among the values, where it costs nothing but itself: RETURNING would make the
-	// server collect and send a row, and PostgreSQL does not run a CTE that nothing
-	// refers to. CASE, and not AND, decides what is run: AND fixes no order, and
-	// goes on after null. The functions never return null, so the nulls here, which
-	// the column would refuse, stay away.
-	xidSQL = `case
-  when case when current_setting('synchronous_commit') = 'off'
-            then set_config('synchronous_commit', 'on', true) is null end then null{{wake}}
+	// among the values, since PostgreSQL does not run a CTE that nothing refers to.
+	// CASE, and not AND, decides what is run: AND fixes no order, and goes on after
+	// null. The functions never return null, so the nulls here, which the column
+	// would refuse, stay away.
+	raiseSQL = `case when current_setting('synchronous_commit') = 'off'
+            then set_config('synchronous_commit', 'on', true) is null end`
+	xidSQL     = `case when ` + raiseSQL + ` then null else pg_current_xact_id() end`
+	xidWakeSQL = `case when ` + raiseSQL + ` then null
+  when case when {{asleep}} then pg_notify('` + channel + `', '') is null end then null
   else pg_current_xact_id() end`
 
 	// A relay that sleeps is notified, once per transaction; one that is dead is
 	// not, see wake.go.
-	wakeSQL = `
-  when case when to_timestamp(pg_sequence_last_value('{{schema}}.outbox_asleep_until')) > clock_timestamp()
-            then pg_notify('` + channel + `', '') is null end then null`
+	asleepSQL = `to_timestamp(pg_sequence_last_value('{{schema}}.outbox_asleep_until')) > clock_timestamp()`
 )
 
-// insertOnes returns the statement for one message of each stream. The name of a
+// oneSQL are the statements for one message of a stream.
+type oneSQL struct{ short, full string }
+
+// insertOnes returns the statements for one message of each stream. The name of a
 // valid stream has nothing to escape.
-func insertOnes(set topology.Set, schema string, wake bool) map[string]string {
-	statements := make(map[string]string, len(set.Streams))
+func insertOnes(set topology.Set, schema string, pollOnly bool) map[string]oneSQL {
+	statements := make(map[string]oneSQL, len(set.Streams))
 	for _, s := range set.Streams {
-		statements[s.Name] = insertSQL(strings.ReplaceAll(insertOneSQL, "{{stream}}", s.Name), schema, wake)
+		complete := func(sql string) string {
+			return insertSQL(strings.ReplaceAll(sql, "{{stream}}", s.Name), schema, pollOnly)
+		}
+		statements[s.Name] = oneSQL{short: complete(insertShortSQL), full: complete(insertFullSQL)}
 	}
 	return statements
 }
 
 // insertSQL completes a statement for a schema.
-func insertSQL(sql, schema string, wake bool) string {
-	sql = strings.ReplaceAll(sql, "{{xid}}", xidSQL)
-	if !wake {
-		sql = strings.ReplaceAll(sql, "{{wake}}", "")
+func insertSQL(sql, schema string, pollOnly bool) string {
+	asleep := asleepSQL
+	if pollOnly {
+		asleep = "false" // nobody asks, and nobody is notified
 	}
-	sql = strings.ReplaceAll(sql, "{{wake}}", wakeSQL)
-	return strings.ReplaceAll(sql, "{{schema}}", schema)
+	for _, part := range [...][2]string{{"{{xid}}", xidSQL}, {"{{xid and wake}}", xidWakeSQL}, {"{{asleep}}", asleep}, {"{{schema}}", schema}} {
+		sql = strings.ReplaceAll(sql, part[0], part[1])
+	}
+	return sql
 }
 
 // explain turns the two errors that every new service meets into their remedy.

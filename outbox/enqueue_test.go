@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -139,10 +140,35 @@ func TestEnqueueRaisesSynchronousCommit(t *testing.T) {
 	}
 }
 
+// A connection that does not look at the mark uses another statement.
+func TestEnqueueRaisesSynchronousCommitAlsoWhereItDoesNotLook(t *testing.T) {
+	t.Parallel()
+	pool, out := dvtest.Postgres(t), newOutbox(t)
+	out.TrustFor(time.Hour)
+	conn, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	for n, set := range []string{"on", "on", "off", "off", "local"} {
+		err := pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
+			_, err := tx.Exec(t.Context(), "set local synchronous_commit = "+set)
+			require.NoError(t, err)
+			require.NoError(t, out.Enqueue(origin(t.Context()), tx, serverCounted.New("s", counted{})))
+			var got string
+			var rows int
+			require.NoError(t, tx.QueryRow(t.Context(), "select current_setting('synchronous_commit'), count(*) from messaging.outbox_events").Scan(&got, &rows))
+			require.Equal(t, strings.ReplaceAll(set, "off", "on"), got)
+			require.Equal(t, n+1, rows)
+			return nil
+		})
+		require.NoError(t, err)
+	}
+}
+
 // Poolers take away prepared statements, so a pool may be set to any mode.
 func TestEnqueueWorksInEveryQueryMode(t *testing.T) {
 	t.Parallel()
 	pool, out := dvtest.Postgres(t), newOutbox(t)
+	out.TrustFor(time.Hour)
 	for _, mode := range []pgx.QueryExecMode{
 		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec,
 		pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
@@ -155,9 +181,11 @@ func TestEnqueueWorksInEveryQueryMode(t *testing.T) {
 			require.NoError(t, err)
 			defer conn.Close(t.Context())
 			key := "key-" + mode.String()
-			one, two, three := serverCounted.New(key, counted{N: 1}), serverCounted.New(key, counted{N: 2}), provision.New(key, counted{N: 3})
+			first := serverCounted.New(key, counted{N: 1}) // looks at the asleep mark, and the next does not
+			one, two, three := serverCounted.New(key, counted{N: 2}), serverCounted.New(key, counted{N: 3}), provision.New(key, counted{N: 4})
 			err = pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
-				return errors.Join(out.Enqueue(origin(t.Context()), tx, one), out.Enqueue(origin(t.Context()), tx, two, three))
+				return errors.Join(out.Enqueue(origin(t.Context()), tx, first), out.Enqueue(origin(t.Context()), tx, one),
+					out.Enqueue(origin(t.Context()), tx, two, three))
 			})
 			require.NoError(t, err)
 			rows, err := pool.Query(t.Context(), "select stream, id::text, headers, envelope from messaging.outbox_events where ordering_key = $1 order by seq", key)
@@ -174,11 +202,11 @@ func TestEnqueueWorksInEveryQueryMode(t *testing.T) {
 				require.Equal(t, e.ID, id)
 				n++
 				require.JSONEq(t, fmt.Sprintf(`{"key":"","n":%d}`, n), string(e.Data))
-				require.Equal(t, n == 3, stream == "DV_NETT_CMD")
+				require.Equal(t, n == 4, stream == "DV_NETT_CMD")
 				return nil
 			})
 			require.NoError(t, err)
-			require.Equal(t, 3, n)
+			require.Equal(t, 4, n)
 		})
 	}
 }

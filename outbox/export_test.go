@@ -28,6 +28,12 @@ func (r *Relay) ReviseEvery(d time.Duration) { r.reviseEvery = d }
 // moves it past every page and copies every one.
 func (r *Relay) AnchorEvery(d time.Duration) { r.anchorEvery, r.moveEvery = d, min(d, r.moveEvery) }
 
+// LingerFor sets how long a relay goes on polling when it has said that it sleeps.
+func (r *Relay) LingerFor(d time.Duration) { r.lingerFor = d }
+
+// TrustFor sets for how long a connection that saw the relay awake does not look.
+func (o *Outbox) TrustFor(d time.Duration) { o.trustFor = d }
+
 // Statement is one that the relay sends, as the tests of plans see it.
 type Statement struct {
 	SQL    string

@@ -120,6 +120,7 @@ type dispatcher struct {
 	woken   chan struct{} // by a notification
 	knocked bool          // one came: there are new rows
 	asleep  time.Time     // when we last wrote that we sleep; zero while awake
+	resting time.Time     // when we first wrote it
 	news    time.Time     // when a poll last found something
 }
 

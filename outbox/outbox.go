@@ -61,7 +61,9 @@ type Outbox struct {
 	set        topology.Set
 	cfg        Config
 	schema     string            // quoted
-	insertOne  map[string]string // by stream
+	insertOne  map[string]oneSQL // by stream
+	glimpses   string            // by this name connections keep theirs
+	trustFor   time.Duration
 	insertMany string
 	brake      *brake
 	tracer     *telemetry.Tracer
@@ -101,8 +103,10 @@ func New(set topology.Set, cfg Config) (*Outbox, error) {
 	}
 	return &Outbox{
 		set: set, cfg: cfg, schema: quoted,
-		insertOne:  insertOnes(set, quoted, !cfg.PollOnly),
-		insertMany: insertSQL(insertManySQL, quoted, !cfg.PollOnly),
+		insertOne:  insertOnes(set, quoted, cfg.PollOnly),
+		glimpses:   "messaging.outbox " + quoted,
+		trustFor:   trustFor,
+		insertMany: insertSQL(insertManySQL, quoted, cfg.PollOnly),
 		brake:      &brake{bound: cfg.MaxLag},
 		tracer:     telemetry.NewTracer(cfg.TracerProvider, telemetry.ScopeOutbox),
 	}, nil

@@ -143,6 +143,7 @@ type Relay struct {
 
 	anchorEvery time.Duration // between copies of a cursor
 	reviseEvery time.Duration // between looks for what came since the term began
+	lingerFor   time.Duration // with polls, after saying that it sleeps
 	tick        time.Duration // between looks for late answers
 	moveEvery   time.Duration // between moves of a cursor in a walk
 	buffers     sync.Pool     // of pages, see pageBuffer
@@ -202,7 +203,7 @@ func NewRelay(out *Outbox, pool *pgxpool.Pool, js jetstream.JetStream, cfg Relay
 		health: &health{log: log, began: "relay is held back", over: "relay goes on",
 			down: map[string]trouble{partRun: {errNotRunning, time.Now()}}},
 		alarms:      &health{log: log, began: "relay alarm", over: "relay alarm is over", down: map[string]trouble{}},
-		anchorEvery: time.Second, moveEvery: moveEvery, reviseEvery: reviseEvery, tick: tick, foreignBatch: foreignBatch, compareWithin: compareWithin,
+		anchorEvery: time.Second, moveEvery: moveEvery, reviseEvery: reviseEvery, lingerFor: lingerFor, tick: tick, foreignBatch: foreignBatch, compareWithin: compareWithin,
 		pace:     paceOf(cfg.Retention),
 		observer: newObserver(pool, out.schema),
 		lag:      lag{lateness: lateness{bound: cfg.MaxAge}},

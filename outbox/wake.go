@@ -19,6 +19,14 @@ const (
 	alertFor  = 50 * time.Millisecond // how long after the last one
 	busyPoll  = 20 * time.Millisecond // for other streams, while some are being published
 
+	// A connection that saw the relay awake does not look again for trustFor: a look
+	// costs a fiftieth of a small transaction. So a relay that has written its mark
+	// goes on polling for lingerFor, which leaves the last of those who did not look
+	// as long again for their commit.
+	trustFor   = 100 * time.Millisecond
+	lingerFor  = 2 * trustFor
+	lingerPoll = 10 * time.Millisecond
+
 	// How long the mark holds beyond the next poll; written again at half of it.
 	// So long do writers notify a relay that was killed in its sleep and that
 	// nobody replaces.
@@ -29,11 +37,12 @@ const (
 const channel = "dv_outbox"
 
 // rest returns how long to wait for news. Before it sleeps, the relay writes
-// the mark that writers look at, and looks once more.
+// the mark that writers look at, looks once more, and lingers.
 //
-// The mark is a hint. Who looked at it before it was written, and commits after
-// the second look, does not notify; the slow poll, PollInterval, bounds what that
-// costs. Why it is a sequence: docs/decisions/0011.
+// The mark is a hint. Who did not see it, and commits after the last look before
+// the sleep, does not notify; the slow poll, PollInterval, bounds what that costs.
+// Why it is a sequence: docs/decisions/0011. Why not every writer looks at it:
+// docs/decisions/0032.
 func (d *dispatcher) rest(ctx context.Context) (time.Duration, error) {
 	switch {
 	case d.out.cfg.PollOnly:
@@ -43,7 +52,10 @@ func (d *dispatcher) rest(ctx context.Context) (time.Duration, error) {
 	case time.Since(d.news) < alertFor:
 		return min(alertPoll, d.cfg.PollInterval), nil
 	case d.asleep.IsZero():
+		d.resting = time.Now()
 		return 0, d.mark(ctx, true)
+	case time.Since(d.resting) < d.lingerFor:
+		return min(lingerPoll, d.cfg.PollInterval), nil
 	case time.Since(d.asleep) > markFor/2:
 		return d.cfg.PollInterval, d.mark(ctx, true)
 	}
@@ -111,4 +123,25 @@ func closeConn(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = conn.Close(ctx)
+}
+
+// glimpse is what a connection knows of the relay from its latest look.
+type glimpse struct {
+	awakeUntil time.Time // so long the relay is taken for awake
+}
+
+// glimpseOf returns what the connection of tx knows. It is kept with the
+// connection, which belongs to one database, and to one goroutine at a time.
+func (o *Outbox) glimpseOf(tx pgx.Tx) *glimpse {
+	conn := tx.Conn()
+	if conn == nil { // somebody's own Tx
+		return new(glimpse)
+	}
+	data := conn.PgConn().CustomData()
+	s, ok := data[o.glimpses].(*glimpse)
+	if !ok {
+		s = new(glimpse)
+		data[o.glimpses] = s
+	}
+	return s
 }

@@ -2,6 +2,7 @@ package outbox_test
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -71,6 +72,7 @@ func TestCommitAfterTheSecondLookWaitsForTheSlowPoll(t *testing.T) {
 	b := setup(t)
 	b.enqueue(t, "a", 1)
 	r := b.newRelay(t, outbox.RelayConfig{PollInterval: 100 * time.Millisecond, ProbeInterval: 10 * time.Minute})
+	r.LingerFor(0)
 	var polls atomic.Int64
 	r.OnPolled(func() { polls.Add(1) })
 	run(t, r)
@@ -84,6 +86,79 @@ func TestCommitAfterTheSecondLookWaitsForTheSlowPoll(t *testing.T) {
 	seen := polls.Load()
 	require.Eventually(t, func() bool { return polls.Load() > seen+1 }, 20*time.Second, time.Millisecond) // the second look
 	require.NoError(t, tx.Commit(t.Context()))
+	b.requireStored(t, "DV_MASKIN_EVT", 2)
+}
+
+// In a busy service nearly every writer would look for nothing.
+func TestAConnectionThatSawTheRelayAwakeDoesNotLookForAWhile(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	heard, enqueue := listenTo(t, b), b.onOneConnection(t)
+	b.out.TrustFor(time.Hour)
+	enqueue()
+	_, err := b.pool.Exec(t.Context(), "select setval('messaging.outbox_asleep_until', extract(epoch from now())::bigint + 60)")
+	require.NoError(t, err)
+	enqueue()
+	heard.require(t, 0)
+	b.onOneConnection(t)() // another one
+	heard.require(t, 1)
+}
+
+// onOneConnection returns a function that enqueues an event in a transaction of its
+// own, always on the same connection.
+func (b bundle) onOneConnection(t *testing.T) (enqueue func()) {
+	t.Helper()
+	conn, err := b.pool.Acquire(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(conn.Release)
+	return func() {
+		t.Helper()
+		require.NoError(t, pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
+			return b.out.Enqueue(origin(t.Context()), tx, serverCounted.New("a", counted{Key: "a", N: 1}))
+		}))
+	}
+}
+
+// A look that found the relay asleep may be rolled back, and the notification with it.
+func TestAConnectionLooksAgainAfterItSawTheRelayAsleep(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	heard := listenTo(t, b)
+	conn, err := b.pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	_, err = b.pool.Exec(t.Context(), "select setval('messaging.outbox_asleep_until', extract(epoch from now())::bigint + 60)")
+	require.NoError(t, err)
+	b.out.TrustFor(time.Hour)
+	rollback := errors.New("rolled back")
+	for _, outcome := range []error{rollback, nil, nil} {
+		err := pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
+			require.NoError(t, b.out.Enqueue(origin(t.Context()), tx, serverCounted.New("a", counted{Key: "a", N: 1})))
+			return outcome
+		})
+		require.ErrorIs(t, err, outcome)
+	}
+	heard.require(t, 2)
+}
+
+// Whoever trusted that the relay is awake, and was wrong, has not notified it.
+func TestARelayThatSaysItSleepsGoesOnPolling(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.newRelay(t, outbox.RelayConfig{PollInterval: time.Minute, ProbeInterval: 10 * time.Minute})
+	r.LingerFor(time.Hour)
+	b.out.TrustFor(time.Hour)
+	var polls atomic.Int64
+	r.OnPolled(func() { polls.Add(1) })
+	heard, enqueue := listenTo(t, b), b.onOneConnection(t)
+	enqueue()
+	run(t, r)
+	b.requireStored(t, "DV_MASKIN_EVT", 1)
+	requireAsleep(t, b, true)
+	seen := polls.Load()
+	require.Eventually(t, func() bool { return polls.Load() > seen+1 }, 20*time.Second, time.Millisecond) // the second look, and more
+	enqueue()
+	heard.require(t, 0)
 	b.requireStored(t, "DV_MASKIN_EVT", 2)
 }
 
