@@ -40,17 +40,18 @@ func Seal(ctx context.Context, source subject.Service, d Draft) (Sealed, error) 
 		return Sealed{}, err
 	}
 	id, frame := d.messageID(), d.frame.Value()
-	s := Sealed{ID: id.String(), UUID: id, Subject: d.subject, OrderingKey: d.orderingKey}
+	text, _ := id.MarshalText() // never fails
 	// Written on the stack and copied, which is cheaper than to count first how
 	// much it will be. What is larger finds its own place.
 	var buf [2048]byte
-	b := frame.appendHeaders(buf[:0], source, s.ID, &o)
+	b, idEnd := frame.appendHeaders(buf[:0], source, text, &o)
 	header := len(b)
-	b = frame.appendEnvelope(b, source, s.ID, &d, &o)
+	b = frame.appendEnvelope(b, source, text, &d, &o)
 	if size := len(b) - header; size > MaxSize {
 		return Sealed{}, d.fault(tooLarge(size))
 	}
-	s.Header, s.Envelope = string(b[:header]), bytes.Clone(b[header:])
+	s := Sealed{UUID: id, Subject: d.subject, OrderingKey: d.orderingKey, Header: string(b[:header]), Envelope: bytes.Clone(b[header:])}
+	s.ID = s.Header[idEnd-len(text) : idEnd]
 	return s, nil
 }
 
@@ -70,12 +71,14 @@ func newFrame(typeName, schema string, version int) unique.Handle[frame] {
 	})
 }
 
-// appendHeaders writes the headers in the order of their names.
-func (f *frame) appendHeaders(b []byte, source subject.Service, id string, o *Origin) []byte {
+// appendHeaders writes the headers in the order of their names, and tells where the
+// id ends.
+func (f *frame) appendHeaders(b []byte, source subject.Service, id []byte, o *Origin) (_ []byte, idEnd int) {
 	b = append(b, HeaderSource+headerSep...)
 	b = append(b, source.String()...)
 	b = append(b, f.toID...)
 	b = append(b, id...)
+	idEnd = len(b)
 	b = append(b, headerEnd...)
 	b = appendHeader(b, HeaderCausationID, o.CausationID)
 	b = appendHeader(b, HeaderCorrelationID, o.CorrelationID)
@@ -85,7 +88,7 @@ func (f *frame) appendHeaders(b []byte, source subject.Service, id string, o *Or
 		b = appendHeader(b, HeaderTraceID, trace[traceIDStart:traceIDEnd])
 		b = appendHeader(b, HeaderTraceparent, trace)
 	}
-	return b
+	return b, idEnd
 }
 
 // appendHeader writes one line, none for an absent value.
@@ -106,7 +109,7 @@ var (
 )
 
 // appendEnvelope writes the fields in the order of [Envelope].
-func (f *frame) appendEnvelope(b []byte, source subject.Service, id string, d *Draft, o *Origin) []byte {
+func (f *frame) appendEnvelope(b []byte, source subject.Service, id []byte, d *Draft, o *Origin) []byte {
 	b = append(b, toID...)
 	b = append(b, id...)
 	b = append(b, f.toSource...)
