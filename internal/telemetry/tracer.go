@@ -11,8 +11,8 @@ import (
 // none.
 type Tracer struct {
 	tracer    trace.Tracer
-	follows   bool        // the global provider
-	installed atomic.Bool // the global provider is an SDK's
+	follows   trace.TracerProvider // the global one as it was, if it is to be followed
+	installed atomic.Bool          // the global provider is an SDK's
 	shapes    shapes
 }
 
@@ -22,8 +22,11 @@ func NewTracer(provider trace.TracerProvider, scope string) *Tracer {
 	if provider == nil {
 		provider = otel.GetTracerProvider()
 	}
-	t := &Tracer{follows: follows(provider)}
-	if idle(provider) && !t.follows {
+	t := &Tracer{}
+	switch {
+	case follows(provider):
+		t.follows = provider
+	case idle(provider):
 		return nil
 	}
 	t.tracer = provider.Tracer(scope)
@@ -35,9 +38,11 @@ func (t *Tracer) On() bool {
 	switch {
 	case t == nil:
 		return false
-	case !t.follows || t.installed.Load():
+	case t.follows == nil || t.installed.Load():
 		return true
-	case idle(otel.GetTracerProvider()):
+	}
+	// Mostly it is the same as ever, which takes no look at what it is.
+	if now := otel.GetTracerProvider(); now == t.follows || idle(now) {
 		return false
 	}
 	t.installed.Store(true)
