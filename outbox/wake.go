@@ -22,9 +22,9 @@ const (
 	// A connection that saw the relay awake does not look again for trustFor: a look
 	// costs a fiftieth of a small transaction. So a relay that has written its mark
 	// goes on polling for lingerFor, which leaves the last of those who did not look
-	// as long again for their commit.
-	trustFor   = 100 * time.Millisecond
-	lingerFor  = 2 * trustFor
+	// 100 ms for their commit.
+	trustFor   = 200 * time.Millisecond
+	lingerFor  = trustFor + 100*time.Millisecond
 	lingerPoll = 10 * time.Millisecond
 
 	// How long the mark holds beyond the next poll; written again at half of it.
