@@ -71,7 +71,9 @@ type sizes struct {
 	retained int           // published rows that stay in the table
 	memory   int           // backlog of the relay whose memory is measured
 	events   int           // single events of one round of latency
-	window   time.Duration // of what has a rate and no end: writers, Watermill, paced events
+	window   time.Duration // of what has a rate and no end: Watermill, paced events, writers beside a relay
+	slice    time.Duration // the same, where two sides differ by less than the machine drifts in a window
+	slices   int           // of them per round
 	quiet    time.Duration // of what is counted per second: idle, outage
 	slow     int           // rounds of what takes long or hardly varies, at most
 	consumed int           // messages that one round of consuming reads
@@ -82,10 +84,10 @@ type sizes struct {
 func sizesFor(quick bool) sizes {
 	if quick {
 		return sizes{backlog: 50_000, retained: 200_000, memory: 200_000, events: 30,
-			window: time.Second, quiet: 4 * time.Second, slow: 1, consumed: 20_000, handled: 3_000, stalled: 50_000}
+			window: time.Second, slice: 100 * time.Millisecond, slices: 20, quiet: 4 * time.Second, slow: 1, consumed: 20_000, handled: 3_000, stalled: 50_000}
 	}
 	return sizes{backlog: 500_000, retained: 5_000_000, memory: 2_000_000, events: 300,
-		window: 10 * time.Second, quiet: 20 * time.Second, slow: 5, consumed: 200_000, handled: 20_000, stalled: 1_000_000}
+		window: 10 * time.Second, slice: 300 * time.Millisecond, slices: 80, quiet: 20 * time.Second, slow: 5, consumed: 200_000, handled: 20_000, stalled: 1_000_000}
 }
 
 // bench is one run of the program.
