@@ -73,7 +73,7 @@ type sizes struct {
 	events   int           // single events of one round of latency
 	window   time.Duration // of what has a rate and no end: Watermill, paced events, writers beside a relay
 	slice    time.Duration // the same, where two sides differ by less than the machine drifts in a window
-	slices   int           // of them per round
+	slices   int           // of them per round and side
 	quiet    time.Duration // of what is counted per second: idle, outage
 	slow     int           // rounds of what takes long or hardly varies, at most
 	consumed int           // messages that one round of consuming reads
@@ -134,6 +134,31 @@ func (b *bench) interleave(ctx context.Context, sides ...side) ([][]float64, err
 		}
 	}
 	return figures, nil
+}
+
+// interleaveSlices measures every side in many short windows that alternate, and
+// returns the mean of each round. A machine drifts by more in a minute than some
+// sides differ by, so that many short windows tell more than a few long ones.
+func (b *bench) interleaveSlices(ctx context.Context, n int, sides ...side) ([][]float64, error) {
+	fine := *b
+	fine.rounds *= n
+	figures, err := fine.interleave(ctx, sides...)
+	for i := range figures {
+		figures[i] = means(figures[i], n)
+	}
+	return figures, err
+}
+
+// means returns the mean of every n figures.
+func means(figures []float64, n int) (out []float64) {
+	for chunk := range slices.Chunk(figures, n) {
+		sum := 0.0
+		for _, f := range chunk {
+			sum += f
+		}
+		out = append(out, sum/float64(len(chunk)))
+	}
+	return out
 }
 
 // turn returns which side is measured at a step of a round. Every side has every

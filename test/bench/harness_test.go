@@ -104,3 +104,9 @@ func TestRowsThatWereNotMeasuredStay(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []Row{relay, writers, decode}, all)
 }
+
+func TestMeansOfRounds(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []float64{2, 5}, means([]float64{1, 2, 3, 4, 5, 6}, 3))
+	require.Empty(t, means(nil, 3))
+}

@@ -52,18 +52,13 @@ func writerRows(ctx context.Context, b *bench) ([]Row, error) {
 	if err := makeAggregates(ctx, db); err != nil {
 		return nil, err
 	}
-	// A machine drifts by more in a minute than is measured here, so that many short
-	// windows tell more than a few long ones.
-	fine := *b
-	fine.rounds, fine.sizes.window = b.sizes.slices*b.rounds, b.sizes.slice
-	plain := fine.writersAlone(db, "plain INSERT", insert)
-	f, err := fine.interleave(ctx, fine.writersAlone(db, "Enqueue", enqueue), plain)
+	plain := b.writersAlone(db, "plain INSERT", insert)
+	f, err := b.interleaveSlices(ctx, b.sizes.slices, b.writersAlone(db, "Enqueue", enqueue), plain)
 	if err != nil {
 		return nil, err
 	}
-	fine.rounds /= 4
-	g, err := fine.interleave(ctx, fine.writersAlone(db, "draft, then Enqueue", drafting), plain,
-		fine.writersAlone(db, "made, then plain INSERT", made))
+	g, err := b.interleaveSlices(ctx, b.sizes.slices/4, b.writersAlone(db, "draft, then Enqueue", drafting), plain,
+		b.writersAlone(db, "made, then plain INSERT", made))
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +83,7 @@ func (b *bench) writersAlone(db *database, name string, w write) side {
 				return 0, err
 			}
 		}
-		return writersTPS(ctx, db, b.sizes.window, w)
+		return writersTPS(ctx, db, b.sizes.slice, w)
 	}}
 }
 
