@@ -25,7 +25,8 @@ import (
 // (Config.TracerProvider), the trace is that of a span of its own, a child of the
 // span in ctx. Everything is validated first: an
 // error that says so left the transaction untouched, and it lists the faults
-// of all drafts. The insert is one round trip for any number of drafts.
+// of all drafts. The insert is one round trip for any number of drafts, or two of
+// them for a single one where synchronous_commit is off.
 //
 // Order: drafts of one call keep their order. Messages of one ordering key
 // from different transactions are published in commit order if the writers

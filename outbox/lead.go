@@ -120,7 +120,8 @@ type dispatcher struct {
 	woken   chan struct{} // by a notification
 	knocked bool          // one came: there are new rows
 	asleep  time.Time     // when we last wrote that we sleep; zero while awake
-	resting time.Time     // when we first wrote it
+	resting time.Time     // when it was first written
+	looked  time.Time     // when the latest look began
 	news    time.Time     // when a poll last found something
 }
 
@@ -272,6 +273,7 @@ func (d *dispatcher) checkCursors(ctx context.Context) error {
 // dispatch polls the streams that have no worker and starts one for each that
 // has news. A stream that is to be looked at first is not polled.
 func (d *dispatcher) dispatch(stop, work context.Context) error {
+	d.looked = time.Now()
 	var idle, foreign []string
 	for _, l := range d.lanes {
 		switch {

@@ -104,7 +104,7 @@ func New(set topology.Set, cfg Config) (*Outbox, error) {
 	return &Outbox{
 		set: set, cfg: cfg, schema: quoted,
 		insertOne:  insertOnes(set, quoted, cfg.PollOnly),
-		glimpses:   "messaging.outbox " + quoted,
+		glimpses:   glimpsesOf(quoted, cfg.PollOnly),
 		trustFor:   trustFor,
 		insertMany: insertSQL(insertManySQL, quoted, cfg.PollOnly),
 		brake:      &brake{bound: cfg.MaxLag},

@@ -52,9 +52,10 @@ func (d *dispatcher) rest(ctx context.Context) (time.Duration, error) {
 	case time.Since(d.news) < alertFor:
 		return min(alertPoll, d.cfg.PollInterval), nil
 	case d.asleep.IsZero():
-		d.resting = time.Now()
-		return 0, d.mark(ctx, true)
-	case time.Since(d.resting) < d.lingerFor:
+		err := d.mark(ctx, true)
+		d.resting = time.Now() // not before: whoever looked while it was written trusts from then on
+		return 0, err
+	case d.looked.Sub(d.resting) < d.lingerFor: // a look that took long tells nothing of its end
 		return min(lingerPoll, d.cfg.PollInterval), nil
 	case time.Since(d.asleep) > markFor/2:
 		return d.cfg.PollInterval, d.mark(ctx, true)
@@ -128,6 +129,12 @@ func closeConn(ctx context.Context, conn *pgx.Conn) {
 // glimpse is what a connection knows of the relay from its latest look.
 type glimpse struct {
 	awakeUntil time.Time // so long the relay is taken for awake
+}
+
+// glimpsesOf returns the name by which connections keep the glimpses of an outbox: one
+// per schema, and another one for who polls only, since that has not looked.
+func glimpsesOf(schema string, pollOnly bool) string {
+	return fmt.Sprintf("messaging.outbox %s, poll only: %t", schema, pollOnly)
 }
 
 // glimpseOf returns what the connection of tx knows. It is kept with the

@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"codeberg.org/dataverket/messaging/dvtest"
+	"codeberg.org/dataverket/messaging/migrate"
 	"codeberg.org/dataverket/messaging/outbox"
 )
 
@@ -119,6 +121,29 @@ func (b bundle) onOneConnection(t *testing.T) (enqueue func()) {
 	}
 }
 
+// An outbox that polls only has not looked at the mark, and one of other tables has
+// looked at another.
+func TestAConnectionTrustsWhatWasSeenForTheSameOutboxOnly(t *testing.T) {
+	t.Parallel()
+	pool := dvtest.Postgres(t)
+	require.NoError(t, migrate.Up(t.Context(), pool, migrate.Config{Schema: "other"}))
+	_, err := pool.Exec(t.Context(), "select setval('messaging.outbox_asleep_until', extract(epoch from now())::bigint + 60)")
+	require.NoError(t, err)
+	heard := listenTo(t, bundle{pool: pool})
+	conn, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	for _, cfg := range []outbox.Config{{PollOnly: true}, {Schema: "other"}, {}} {
+		out, err := outbox.New(maskinSet, cfg)
+		require.NoError(t, err)
+		out.TrustFor(time.Hour)
+		require.NoError(t, pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
+			return out.Enqueue(origin(t.Context()), tx, serverCounted.New("a", counted{Key: "a", N: 1}))
+		}))
+	}
+	heard.require(t, 1)
+}
+
 // A look that found the relay asleep may be rolled back, and the notification with it.
 func TestAConnectionLooksAgainAfterItSawTheRelayAsleep(t *testing.T) {
 	t.Parallel()
@@ -158,6 +183,36 @@ func TestARelayThatSaysItSleepsGoesOnPolling(t *testing.T) {
 	seen := polls.Load()
 	require.Eventually(t, func() bool { return polls.Load() > seen+1 }, 20*time.Second, time.Millisecond) // the second look, and more
 	enqueue()
+	heard.require(t, 0)
+	b.requireStored(t, "DV_MASKIN_EVT", 2)
+}
+
+// Who commits while a look goes on is not seen by it, however long it takes.
+func TestARelayThatSaysItSleepsLooksOnceMoreAfterALongLook(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	r := b.newRelay(t, outbox.RelayConfig{PollInterval: time.Minute, ProbeInterval: 10 * time.Minute})
+	const linger = 2 * time.Second
+	r.LingerFor(linger)
+	b.out.TrustFor(time.Hour)
+	heard, enqueue := listenTo(t, b), b.onOneConnection(t)
+	enqueue()
+	looked := make(chan struct{})
+	wait, open := barrier(t)
+	still := sync.OnceFunc(func() { close(looked); wait() })
+	r.OnPolled(func() {
+		var asleep bool
+		err := b.pool.QueryRow(t.Context(), "select to_timestamp(last_value) > clock_timestamp() from messaging.outbox_asleep_until").Scan(&asleep)
+		if err == nil && asleep {
+			still()
+		}
+	})
+	run(t, r)
+	<-looked
+	began := time.Now()
+	enqueue()
+	require.Eventually(t, func() bool { return time.Since(began) > linger }, 20*time.Second, time.Millisecond)
+	open()
 	heard.require(t, 0)
 	b.requireStored(t, "DV_MASKIN_EVT", 2)
 }
