@@ -19,6 +19,7 @@ import (
 func TestSleepingRelayIsWokenByACommit(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	b.out.TrustFor(0)
 	b.relay(t, outbox.RelayConfig{PollInterval: time.Minute})
 	for n := range 3 {
 		requireAsleep(t, b, true)
