@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"codeberg.org/dataverket/messaging/dvtest"
@@ -43,9 +42,11 @@ func BenchmarkMake(b *testing.B) {
 // nowhere is a transaction that takes everything and keeps nothing.
 type nowhere struct{ pgx.Tx }
 
-func (nowhere) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
-	return pgconn.CommandTag{}, nil
-}
+func (nowhere) Conn() *pgx.Conn { return nil }
+
+func (nowhere) QueryRow(context.Context, string, ...any) pgx.Row { return nowhere{} }
+
+func (nowhere) Scan(...any) error { return nil }
 
 // BenchmarkRelay drains a backlog of b.N envelopes of about 700 bytes over
 // 1,000 keys into a file stream.
