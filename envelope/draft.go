@@ -15,8 +15,8 @@ import (
 
 // Draft is a message before it has an identity: what [Type.New] returns and
 // outbox.Enqueue takes. The data is marshalled when the draft is made, so that
-// later changes of a map or a pointer do not reach it. So is everything checked that
-// the draft says; what is wrong is reported by [New], together with everything else.
+// later changes of a map or a pointer do not reach it. Everything that the draft says
+// is checked then, too, and what is wrong is reported by [New], with everything else.
 //
 // A Draft is an immutable value and may be used several times; each use becomes
 // a message with an id of its own, unless [Draft.Identify] gave it one. The zero
@@ -288,17 +288,17 @@ func originFaults(o *Origin, ok bool) []error {
 	}
 	for _, id := range [...]struct {
 		name, text string
-		check      func(string) string
+		field      int
 	}{
-		{"Origin.CorrelationID", o.CorrelationID, checkID},
-		{"Origin.CausationID", o.CausationID, checkID},
-		{"Origin.Actor", string(o.Actor), checkActor},
-		{"Origin.TenantID", o.TenantID, checkID},
+		{"Origin.CorrelationID", o.CorrelationID, fieldCorrelation},
+		{"Origin.CausationID", o.CausationID, fieldCausation},
+		{"Origin.Actor", string(o.Actor), fieldActor},
+		{"Origin.TenantID", o.TenantID, fieldTenant},
 	} {
 		if id.text == "" {
 			continue // said above, where it is required
 		}
-		if reason := id.check(id.text); reason != "" {
+		if reason := fields[id.field].check(id.text); reason != "" {
 			faults = append(faults, &FieldError{id.name, reason})
 		}
 	}

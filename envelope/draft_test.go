@@ -202,7 +202,7 @@ func TestZeroDraftIsRefused(t *testing.T) {
 	}
 }
 
-func TestDataIsCheckedWhenTheMessageIsMade(t *testing.T) {
+func TestBadDataIsReportedWhenTheMessageIsMade(t *testing.T) {
 	t.Parallel()
 	raw := envelope.MustEvent[json.RawMessage](envelope.EventSpec{
 		Service: subject.Maskin, Entity: "server", Verb: "seen", Version: 1,

@@ -31,9 +31,9 @@ type Sealed struct {
 
 // Seal turns a draft into a message and writes it: [New], [Envelope.Encode] and
 // [MarshalHeader] of [Message.Header] in one, with the same result and the same
-// errors, at a third of the cost. It is part of every transaction that sends a
-// message: it makes neither an [Envelope] nor a map, and writes at once what all
-// messages of a type have in common. outbox.Enqueue calls it; services rarely do.
+// errors. It is part of every transaction that sends a message, so it makes neither
+// an [Envelope] nor a map, and writes at once what all messages of a type have in
+// common. outbox.Enqueue calls it; services rarely do.
 func Seal(ctx context.Context, source subject.Service, d Draft) (Sealed, error) {
 	o, ok := OriginFrom(ctx)
 	if err := d.refusal(source, &o, ok); err != nil {
